@@ -1,0 +1,1768 @@
+"""ImageNet3D: what the data is, how the raw release is read, and the `datasets` builder.
+
+ImageNet3D (Ma et al., NeurIPS 2024, arXiv 2406.09613) annotates the rigid objects of ImageNet21k
+pictures with a 2D box, a 3D viewpoint, a distance, a CAD model, a visual quality, the scene's density
+and captions. This file stands alone: it needs only the packages that `datasets` brings.
+
+    from ImageNet3D import ImageNet3D
+
+    builder = ImageNet3D(config_name="pose", data_dir="imagenet3d_v1.zip")
+    builder.download_and_prepare(num_proc=2)
+    train = builder.as_dataset(split="train")
+    stream = builder.as_streaming_dataset(split="train")
+
+With `datasets` < 4 it is also a loading script:
+
+    load_dataset("path/to/ImageNet3D.py", "pose", data_dir="imagenet3d_v1.zip", trust_remote_code=True)
+
+The data flows one way: raw tree -> survey (which pictures, in which split) -> pictures with their checked
+annotations -> Arrow rows of a config. `processing` writes the published shards from the same functions, so
+the rows are the same wherever they are read. Whatever is odd in the release ends in a `Finding`.
+
+The raw release is a zip, or the same tree unpacked, with or without a top folder:
+
+    images/<category>/<image_id>.JPEG            an ImageNet21k picture
+    annotations/<category>/<image_id>.npz        key "annotations": object array of dicts, one per object
+    lists/<category>_imagenet_train.txt          image ids of the split, one a line; may be empty
+    lists/<category>_imagenet_val.txt
+    CAD/<category>/<cad_index:02d>.off           meshes, numbered from 01
+    captions/category_captions.json              optional; here or beside the tree
+    captions/image_captions.json
+
+Imports stand one a line: the script loader of `datasets` < 4 scans them with a regular expression.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+import pickle
+import posixpath
+import re
+import stat
+import unicodedata
+import warnings
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import datasets
+import fsspec
+import huggingface_hub
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+
+__version__ = "1.0.0"
+
+# --------------------------------------------------------------------------------------------------------
+# What the data is
+# --------------------------------------------------------------------------------------------------------
+
+REPOSITORY = "ccvl/ImageNet3D"
+RAW_ARCHIVE = "imagenet3d_v1.zip"
+# The tag that `python -m processing publish` gives the release this file reads.
+RAW_REVISION = "v1.0.0"
+
+# A label id is a position in CATEGORIES, published with every row. Never reorder, rename or insert: the
+# categories of a later release go to the end of LATER_CATEGORIES.
+CATEGORIES_V1 = tuple(
+    """
+    aeroplane air_hammer airship ambulance ashtray ax backpack barbell baseball_bat basket battery
+    beaker bed bench bicycle bicycle_built_for_two bicycle_pump billiard_table blackboard boat bookshelf
+    bottle bow bowl bowling_pin boxing_glove bucket bumper_car bus cabinet calculator camcorder camera
+    can cap car cart cellphone chain_saw chair clock coffee_maker comb computer cone cooker
+    cooling_tower crutch cup desk_lamp diningtable dishwasher door dumbbell dune_buggy eraser
+    erlenmeyer_flask eyeglasses fan faucet ferris_wheel filing_cabinet fire_extinguisher fire_truck
+    fish_tank flashlight fork forklift french_horn frigate frisbee funnel garbage_truck glider go_kart
+    grinder guitar hacksaw hair_dryer hammer hand_barrow hand_mower harp harvester headphone helmet
+    highchair hockey_stick hot_air_balloon hourglass hovercraft interphone iron jar jinrikisha kettle
+    key keyboard knife laptop life_buoy light_bulb lighter lipstick magnifier mailbox megaphone
+    micrometer microphone microwave millwheel motorbike mouse padlock paintbrush pan pay_phone pen
+    pencil piano pillow plate pot power_drill printer projector punching_bag racket radiator
+    recreational_vehicle refrigerator remote_control riding_mower rifle road_pole salt_or_pepper_shaker
+    satellite_dish sax school_bus scissors screwdriver segway sewing_machine shaver shoe shopping_cart
+    shovel sign sink skate skateboard slipper snowmobile sofa sombrero speaker spoon stapler stove
+    suitcase sundial syringe table_tennis_table tank teapot telephone toaster toilet toothbrush tractor
+    train trash_bin treadmill tricycle trolleybus trophy trowel tub tvmonitor unicycle vending_machine
+    violin washer washing_machine watch wheelchair whisk wind_turbine yurt
+    """.split()
+)
+LATER_CATEGORIES: tuple[str, ...] = ()
+CATEGORIES = CATEGORIES_V1 + LATER_CATEGORIES
+CATEGORY_IDS: Mapping[str, int] = MappingProxyType({name: i for i, name in enumerate(CATEGORIES)})
+
+# The 63 categories an open-vocabulary model may train on; it is tested on all the others.
+KNOWN_CATEGORIES = frozenset(
+    """
+    aeroplane air_hammer ashtray ax backpack barbell baseball_bat beaker bed bench bicycle boat bottle
+    bus camera car cellphone clock coffee_maker cooling_tower diningtable dishwasher eyeglasses
+    ferris_wheel flashlight fork funnel guitar hair_dryer hammer hot_air_balloon jinrikisha key laptop
+    light_bulb lipstick micrometer microphone motorbike pan pillow racket refrigerator riding_mower
+    road_pole sax segway shaver shoe shopping_cart shovel sign skate sombrero suitcase syringe teapot
+    toilet toothbrush train treadmill tub wind_turbine
+    """.split()
+)
+
+OBJECT_STATUS = ("good", "partially", "barely", "bad")
+
+# Name of a split -> how the release's lists call it.
+SPLITS: Mapping[str, str] = MappingProxyType({"train": "train", "validation": "val"})
+
+# The seven fields that make an object posed, in the order of the columns.
+POSE_FIELDS = ("azimuth", "elevation", "theta", "distance", "px", "py", "viewport")
+ANGLES = ("azimuth", "elevation", "theta")
+
+CITATION = """\
+@inproceedings{ma2024imagenet3d,
+  title     = {ImageNet3D: Towards General-Purpose Object-Level 3D Understanding},
+  author    = {Ma, Wufei and Zeng, Guanning and Zhang, Guofeng and Liu, Qihao and Zhang, Letian and
+               Kortylewski, Adam and Liu, Yaoyao and Yuille, Alan},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2024}
+}
+"""
+
+DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "pose": "A row is a posed object.",
+        "open_vocab_known": "A row is a posed object of one of the 63 known categories.",
+        "open_vocab_unknown": "A row is a posed object of any other category; validation only.",
+        "classification": "A row is a picture with its category.",
+        "captions": "A row is a picture that has a caption, with all its objects.",
+    }
+)
+CONFIGS = tuple(DESCRIPTIONS)
+DEFAULT_CONFIG = "pose"
+
+
+def known_only(config: str) -> bool | None:
+    """True where a config holds known categories only, False where only the others, None where both."""
+    return {"open_vocab_known": True, "open_vocab_unknown": False}.get(config)
+
+
+def config_splits(config: str) -> tuple[str, ...]:
+    """The splits a config may have: unknown categories are never trained on."""
+    return ("validation",) if config == "open_vocab_unknown" else tuple(SPLITS)
+
+
+# --------------------------------------------------------------------------------------------------------
+# Features
+# --------------------------------------------------------------------------------------------------------
+
+
+def _object_features() -> dict[str, Any]:
+    """The columns an object has, each with its unit; all but object_index and bbox may be null."""
+    value = datasets.Value
+    return {
+        "object_index": value(
+            "int32"
+        ),  # position in the annotation file, from 0; keys an object with image_id
+        "bbox": datasets.Sequence(value("float64"), length=4),  # x1, y1, x2, y2 in pixels of the picture
+        "azimuth": value("float64"),  # radians, released as [0, 2π]
+        "elevation": value("float64"),  # radians, released as [0, 2π]
+        "theta": value("float64"),  # radians, in-plane rotation, released as [0, 2π]
+        "distance": value("float64"),  # camera to object, CAD units; <= 0: never placed in depth
+        "px": value("float64"),  # where the object's centre projects, pixels
+        "py": value("float64"),
+        "viewport": value("float64"),  # focal length, pixels
+        "cad_index": value("int32"),  # which mesh of the category, from 1
+        "object_status": datasets.ClassLabel(names=list(OBJECT_STATUS)),  # visual quality
+        "dense": value("bool"),  # whether the scene is dense
+    }
+
+
+def config_features(config: str) -> datasets.Features:
+    """The typed columns of a config.
+
+    Raises:
+        ValueError: for a name that is not in `CONFIGS`.
+    """
+    value, label = datasets.Value, datasets.ClassLabel(names=list(CATEGORIES))
+    image = {"image": datasets.Image()}
+    size = {"width": value("int32"), "height": value("int32")}
+    if config in ("pose", "open_vocab_known", "open_vocab_unknown"):
+        key = {"image_id": value("string"), "object_index": value("int32")}
+        kind = {"category": label, "known": value("bool")}
+        return datasets.Features({**image, **key, **size, **kind, **_object_features()})
+    if config == "classification":
+        text = {"label": label, "image_id": value("string")}
+        return datasets.Features({**image, **text, **size, "num_objects": value("int32")})
+    if config == "captions":
+        text = {name: value("string") for name in ("caption", "category_caption")}
+        head = {**image, "image_id": value("string"), "category": label}
+        return datasets.Features({**head, **text, **size, "objects": [_object_features()]})
+    raise ValueError(f"unknown config {config!r}; the configs are {', '.join(CONFIGS)}")
+
+
+# --------------------------------------------------------------------------------------------------------
+# What may be wrong with a release, and what is done about it
+# --------------------------------------------------------------------------------------------------------
+
+KEPT = "kept"  # the row stays, the finding is a note
+LEFT_OUT = "left out"  # of every config
+NO_POSE = "left out of pose"  # an object without a usable pose: a box in captions, counted in num_objects
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A stable code, what is done, and the rule in words. Codes are never renamed once published."""
+
+    code: str
+    decision: str
+    rule: str
+
+
+# fmt: off
+_REASONS = (
+    # members of an archive
+    Reason("member_unsafe_path", LEFT_OUT, "a path is absolute, climbs out with '..' or has a backslash"),
+    Reason("member_link", LEFT_OUT, "a member is a symbolic link"),
+    Reason("member_encrypted", LEFT_OUT, "a member is encrypted"),
+    Reason("member_compression", LEFT_OUT, "a member is neither stored nor deflated"),
+    Reason("member_duplicate", KEPT, "a member stands twice with the same content; one is used"),
+    Reason("member_conflict", LEFT_OUT, "a member stands twice with different contents; none is used"),
+    Reason("member_damaged", LEFT_OUT, "a member cannot be read back: bad checksum, broken or cut-off data"),
+    # names and lists
+    Reason("name_collision", KEPT, "two names differ in case or Unicode form only"),
+    Reason("file_unexpected", LEFT_OUT, "a file's name does not belong in images/, annotations/ or lists/"),
+    Reason("category_unknown", LEFT_OUT, "a folder is none of CATEGORIES; append it to LATER_CATEGORIES"),
+    Reason("list_not_text", LEFT_OUT, "a list is not UTF-8 text"),
+    Reason("list_bom", KEPT, "a list begins with a byte order mark"),
+    Reason("list_crlf", KEPT, "a list has Windows line ends"),
+    Reason("list_blank_line", KEPT, "a list has a blank line before its end"),
+    Reason("list_bad_id", LEFT_OUT, "an image id has a path separator or a control character, or is dots"),
+    Reason("list_duplicate", KEPT, "an image id stands twice in a list; it is read once"),
+    Reason("list_both_splits", LEFT_OUT, "an image id is in both splits; it stays in validation only"),
+    Reason("picture_unlisted", LEFT_OUT, "a picture or annotation is in no list"),
+    # pictures
+    Reason("picture_missing", LEFT_OUT, "a listed picture does not exist"),
+    Reason("picture_empty", LEFT_OUT, "a picture has no bytes"),
+    Reason("picture_too_large", LEFT_OUT, "a picture exceeds the limit of bytes or pixels"),
+    Reason("picture_unreadable", LEFT_OUT, "the bytes are no JPEG, PNG or WebP picture"),
+    Reason("picture_truncated", LEFT_OUT, "the end is missing (JPEG end marker, PNG IEND, RIFF length)"),
+    Reason("picture_orientation", KEPT, "the tag was set to 1: annotations refer to stored pixels"),
+    Reason("picture_orientation_stuck", LEFT_OUT, "a picture is turned by a tag that could not be set to 1"),
+    Reason("picture_format", KEPT, "a picture is a PNG or WebP in a .JPEG name"),
+    Reason("picture_mode", KEPT, "a picture is grey, CMYK, palette or has transparency"),
+    Reason("picture_size_differs", KEPT, "the annotation names another size; the picture's own is used"),
+    # annotation files
+    Reason("annotation_missing", LEFT_OUT, "a listed picture has no annotation"),
+    Reason("annotation_too_large", LEFT_OUT, "an annotation exceeds the limit of bytes"),
+    Reason("annotation_not_npz", LEFT_OUT, "an annotation is no zip of arrays, or is damaged"),
+    Reason("annotation_not_array", LEFT_OUT, "an annotation does not hold the object array 'annotations'"),
+    Reason("annotation_forbidden", LEFT_OUT, "a pickle asks for more than numbers, text and numpy arrays"),
+    Reason("annotation_empty", KEPT, "an annotation has no objects"),
+    # objects
+    Reason("object_not_dict", LEFT_OUT, "an object is not a dict"),
+    Reason("class_differs", LEFT_OUT, "an object's class contradicts its folder"),
+    Reason("bbox_missing", LEFT_OUT, "an object has no box"),
+    Reason("bbox_wrong_type", LEFT_OUT, "a box is not four numbers"),
+    Reason("bbox_not_finite", LEFT_OUT, "a box has NaN or infinite numbers"),
+    Reason("bbox_inverted", LEFT_OUT, "a box has x2 <= x1 or y2 <= y1"),
+    Reason("bbox_outside", LEFT_OUT, "a box lies wholly outside its picture"),
+    Reason("bbox_leaves_picture", KEPT, "a box leaves its picture; it is kept as annotated"),
+    Reason("pose_missing", NO_POSE, "an object has a box and no pose at all"),
+    Reason("pose_incomplete", NO_POSE, "an object lacks some of the seven pose fields"),
+    Reason("pose_wrong_type", NO_POSE, "a pose field is not a number; it becomes null"),
+    Reason("pose_not_finite", NO_POSE, "a pose field is NaN or infinite; it becomes null"),
+    Reason("angle_out_of_range", NO_POSE, "an angle is outside [0, 2π] by more than 0.01; it becomes null"),
+    Reason("angle_slightly_out", KEPT, "an angle is outside [0, 2π] by at most 0.01; kept as annotated"),
+    Reason("viewport_not_positive", NO_POSE, "a viewport is not positive; it becomes null"),
+    Reason("cad_index_invalid", KEPT, "a cad_index is not a whole number from 1; it becomes null"),
+    Reason("cad_mesh_missing", KEPT, "the release has no mesh of that cad_index"),
+    Reason("status_unknown", KEPT, "an object_status is none of the four words; it becomes null"),
+    Reason("density_unknown", KEPT, "dense is neither dense_yes nor dense_no; it becomes null"),
+    Reason("ignore_set", KEPT, "an object carries the old ignore flag; it is left out of object_centric"),
+    # captions
+    Reason("caption_wrong_type", LEFT_OUT, "a caption is not text"),
+    Reason("caption_without_picture", LEFT_OUT, "a caption's picture or category is not in the release"),
+)
+# fmt: on
+REASONS: Mapping[str, Reason] = MappingProxyType({reason.code: reason for reason in _REASONS})
+
+ANGLE_TOLERANCE = 0.01  # radians; rounding in the annotation tool, not another unit
+MAX_PICTURE_BYTES = 100 * 10**6  # a row group's limit
+MAX_PICTURE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS or 2**28 // 3  # past it Pillow warns of a decompression bomb
+MAX_ANNOTATION_BYTES = 2**20  # real ones have some 2 KB
+MAX_LIST_BYTES = 2**26
+MAX_CAPTIONS_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something odd in the release.
+
+    Attributes:
+        reason: a code of `REASONS`.
+        file: path inside the release.
+        object_index: position in the annotation, or None where the file as a whole is meant.
+        value: what was found, as short text.
+    """
+
+    reason: str
+    file: str
+    object_index: int | None = None
+    value: str = ""
+
+    @property
+    def decision(self) -> str:
+        """What is done about it: a constant of this module."""
+        return REASONS[self.reason].decision
+
+
+def shown(value: object) -> str:
+    """A value as short, printable text: hostile values may be huge or full of control characters."""
+    if isinstance(value, str):
+        text = value if len(value) <= 60 else value[:57] + "..."
+    elif value is None or isinstance(value, bool | int | float):
+        text = repr(value) if not isinstance(value, int) or value.bit_length() < 200 else "a huge integer"
+    else:
+        text = f"a {type(value).__name__.strip('_')}"
+    return text.encode("unicode_escape").decode("ascii")
+
+
+class ReleaseError(ValueError):
+    """The raw release as a whole cannot be used; the message names the file and the remedy."""
+
+
+class Unusable(Exception):  # noqa: N818 - a verdict that the caller turns into a Finding
+    """One file cannot be used: carries the reason code and the value."""
+
+    def __init__(self, reason: str, value: str = "") -> None:
+        super().__init__(reason, value)
+        self.reason = reason
+        self.value = value
+
+
+# --------------------------------------------------------------------------------------------------------
+# The raw tree: a folder or a zip
+# --------------------------------------------------------------------------------------------------------
+
+TREE_FOLDERS = ("images", "annotations", "lists", "CAD", "captions")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All files of a tree.
+
+    Attributes:
+        sizes: path inside the tree -> bytes.
+        fingerprint: hexadecimal; changes when any file is added, removed or changed.
+        findings: members that cannot be used.
+    """
+
+    sizes: Mapping[str, int]
+    fingerprint: str
+    findings: tuple[Finding, ...] = ()
+
+
+class RawTree:
+    """The raw release, read in place: a folder, or a zip that is never unpacked.
+
+    Instances are small and can be sent to other processes; each process opens the zip for itself.
+
+    Args:
+        path: a folder or a .zip, local or any fsspec URL, with or without the top folder.
+        storage_options: for the fsspec file system.
+
+    Raises:
+        ReleaseError: if there is no such tree, or the zip is cut off or holds none.
+    """
+
+    def __init__(self, path: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        self.path = os.fspath(path)
+        self.storage_options = dict(storage_options or {})
+        self._fs, self._location = fsspec.core.url_to_fs(self.path, **self.storage_options)
+        self._archive: zipfile.ZipFile | None = None
+        self._conflicts: frozenset[str] = frozenset()
+        if self._fs.isdir(self._location):
+            self.is_archive = False
+            self._top = self._find_top_folder()
+        elif self._fs.isfile(self._location):
+            self.is_archive = True
+            self._top = self._find_top_member()
+        else:
+            raise ReleaseError(
+                f"{self.path}: no such folder or zip; give the raw release, zipped or unpacked"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_archive": None}
+
+    def _find_top_folder(self) -> str:
+        """The folder that holds images/: the path itself, or the only folder in it that does."""
+        if self._fs.isdir(f"{self._location}/images"):
+            return self._location
+        folders = [
+            item["name"] for item in self._fs.ls(self._location, detail=True) if item["type"] == "directory"
+        ]
+        tops = [name for name in folders if self._fs.isdir(f"{name}/images")]
+        if len(tops) == 1:
+            return tops[0].rstrip("/")
+        found = f"{len(tops)} folders with images/" if tops else "no images/ folder"
+        raise ReleaseError(
+            f"{self.path}: {found}; give the folder that holds images/, annotations/ and lists/"
+        )
+
+    def _find_top_member(self) -> str:
+        names = [info.filename for info in self.archive.infolist() if not _is_unsafe(info)]
+        tops = {match[1] for name in names if (match := _PICTURE_MEMBER.fullmatch(name))}
+        if len(tops) == 1:
+            return tops.pop()
+        found = f"{len(tops)} folders with images/" if tops else "no images/ folder"
+        raise ReleaseError(f"{self.path}: {found} in the zip; it must hold one tree of the release")
+
+    @property
+    def archive(self) -> zipfile.ZipFile:
+        """The open zip of this process."""
+        if self._archive is None:
+            try:
+                self._archive = zipfile.ZipFile(self._fs.open(self._location, "rb"))
+            except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+                message = f"{self.path}: not a whole zip file ({error}); download the release again"
+                raise ReleaseError(message) from error
+            self._conflicts = _conflicting_names(self._archive)
+        return self._archive
+
+    def read(self, name: str, limit: int, too_large: str) -> bytes:
+        """The bytes of one file.
+
+        Args:
+            name: path inside the tree, such as `lists/bed_imagenet_val.txt`.
+            limit: bytes; a larger file is not read further.
+            too_large: the reason code of a larger file.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            Unusable: past the limit, or with a `member_…` code for a zip member that cannot be read.
+        """
+        data = self._read_member(name, limit) if self.is_archive else self._read_file(name, limit)
+        if len(data) > limit:
+            raise Unusable(too_large, f"more than {limit} bytes")
+        return data
+
+    def _read_file(self, name: str, limit: int) -> bytes:
+        try:
+            return self._fs.cat_file(f"{self._top}/{name}", start=0, end=limit + 1)
+        except (IsADirectoryError, NotADirectoryError) as error:
+            raise FileNotFoundError(name) from error
+
+    def _read_member(self, name: str, limit: int) -> bytes:
+        try:
+            info = self.archive.getinfo(self._top + name)
+        except KeyError:
+            raise FileNotFoundError(name) from None
+        if info.filename in self._conflicts:
+            raise Unusable("member_conflict")
+        if reason := _member_problem(info):
+            raise Unusable(reason)
+        try:
+            with self.archive.open(info) as member:
+                return member.read(limit + 1)
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            ValueError,
+        ) as error:
+            raise Unusable("member_damaged", shown(str(error))) from error
+
+    def beside(self, folder: str) -> str | None:
+        """The path of a folder next to the zip, or next to the folder that holds images/, if there is one."""
+        path = f"{posixpath.dirname(self._location if self.is_archive else self._top)}/{folder}"
+        return self._fs.unstrip_protocol(path) if self._fs.isdir(path) else None
+
+    def listing(self) -> Listing:
+        """All files of the tree with a fingerprint of their state."""
+        if self.is_archive:
+            return self._list_archive()
+        files = self._list_folder()
+        digest = hashlib.blake2b(digest_size=16)
+        for name, (_, state) in sorted(files.items()):
+            digest.update(f"{name}\0{state}\n".encode("utf-8", "surrogateescape"))
+        return Listing({name: size for name, (size, _) in files.items()}, digest.hexdigest())
+
+    def _list_folder(self) -> dict[str, tuple[int, str]]:
+        """Path inside the tree -> (bytes, what changes when the file changes)."""
+        files: dict[str, tuple[int, str]] = {}
+        for folder in TREE_FOLDERS:
+            if "file" in np.atleast_1d(self._fs.protocol):
+                files.update(_scan_local_folder(f"{self._top}/{folder}", folder))
+                continue
+            for path, info in self._fs.find(f"{self._top}/{folder}", detail=True).items():
+                state = info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime")
+                changed = state or info.get("LastModified") or info.get("blob_id") or ""
+                files[path[len(self._top) + 1 :]] = (info["size"], f"{info['size']} {changed}")
+        return files
+
+    def _list_archive(self) -> Listing:
+        """From the central directory: the checksums that stand there make the fingerprint.
+
+        What is wrong with a picture, an annotation or a list is found when it is read, and said once, there.
+        """
+        sizes: dict[str, int] = {}
+        findings: list[Finding] = []
+        digest = hashlib.blake2b(digest_size=16)
+        for info in self.archive.infolist():
+            state = (
+                f"{info.orig_filename}\0{info.file_size} {info.CRC} {info.external_attr} {info.flag_bits}\n"
+            )
+            digest.update(state.encode("utf-8", "surrogateescape"))
+            if info.is_dir():
+                continue
+            name = info.filename.removeprefix(self._top)
+            if _is_unsafe(info):
+                findings.append(Finding("member_unsafe_path", shown(info.orig_filename)))
+                continue
+            if name in sizes and info.filename not in self._conflicts:
+                findings.append(Finding("member_duplicate", name))
+            if (reason := _member_problem(info)) and not name.startswith(_READ_LATER):
+                findings.append(Finding(reason, name))
+            sizes[name] = info.file_size
+        return Listing(sizes, digest.hexdigest(), tuple(findings))
+
+
+_PICTURE_MEMBER = re.compile(r"((?:[^/]+/)*?)images/[^/]+/[^/]+")
+_PLAIN_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_READ_LATER = ("images/", "annotations/", "lists/")
+
+
+def _is_unsafe(info: zipfile.ZipInfo) -> bool:
+    """Whether a member's path would leave the tree; judged as written, before zipfile tidies it."""
+    path = info.orig_filename
+    outside = path.startswith("/") or re.match(r"[A-Za-z]:", path) or re.search(r"[\\\0]", path)
+    return bool(outside) or any(part in ("..", ".") for part in path.split("/"))
+
+
+def _member_problem(info: zipfile.ZipInfo) -> str | None:
+    """The reason code that keeps a zip member from being read, from its directory entry alone."""
+    if stat.S_ISLNK(info.external_attr >> 16):
+        return "member_link"
+    if info.flag_bits & 0x1:
+        return "member_encrypted"
+    if info.compress_type not in _PLAIN_COMPRESSION:
+        return "member_compression"
+    return None
+
+
+def _conflicting_names(archive: zipfile.ZipFile) -> frozenset[str]:
+    """Members that stand twice with different contents: nothing tells which one is true."""
+    if len(archive.infolist()) == len(archive.NameToInfo):
+        return frozenset()
+    contents: dict[str, set[tuple[int, int]]] = {}
+    for info in archive.infolist():
+        contents.setdefault(info.filename, set()).add((info.file_size, info.CRC))
+    return frozenset(name for name, states in contents.items() if len(states) > 1)
+
+
+def _scan_local_folder(folder: str, prefix: str) -> Iterator[tuple[str, tuple[int, str]]]:
+    """Files below a local folder; some ten times as fast as fsspec's own walk, and this is start-up time."""
+    try:
+        with os.scandir(folder) as items:
+            entries = list(items)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        name = f"{prefix}/{entry.name}"
+        if entry.is_dir():
+            yield from _scan_local_folder(entry.path, name)
+        elif entry.is_file():
+            status = entry.stat()
+            yield name, (status.st_size, f"{status.st_size} {status.st_mtime_ns}")
+
+
+# --------------------------------------------------------------------------------------------------------
+# Captions
+# --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Captions:
+    """The captions that were released apart.
+
+    Attributes:
+        by_picture: "<category>/<file stem>" -> text, in which <obj0>, <obj1>… stand for objects.
+        by_category: category -> text.
+        fingerprint: hexadecimal, of the files' bytes.
+        findings: captions that are not text.
+    """
+
+    by_picture: Mapping[str, str]
+    by_category: Mapping[str, str]
+    fingerprint: str
+    findings: tuple[Finding, ...] = ()
+
+
+def read_captions(tree: RawTree, folder: str | None = None) -> Captions | None:
+    """Captions from a folder, or from `captions/` inside or beside the tree; None if there are none.
+
+    Args:
+        folder: path or fsspec URL that holds `image_captions.json` or `category_captions.json`, or both.
+
+    Raises:
+        ReleaseError: if a given folder has neither file, or a file is not JSON of the two known forms.
+    """
+    files: dict[str, bytes] = {}
+    for name in ("image_captions.json", "category_captions.json"):
+        if (data := _captions_file(tree, folder, name)) is not None:
+            files[name] = data
+    if not files:
+        if folder is None:
+            return None
+        raise ReleaseError(f"{folder}: neither image_captions.json nor category_captions.json is there")
+    findings: list[Finding] = []
+    texts = {name: dict(_caption_texts(name, data, findings)) for name, data in files.items()}
+    digest = hashlib.blake2b(b"".join(name.encode() + data for name, data in files.items()), digest_size=16)
+    by_picture = texts.get("image_captions.json", {})
+    by_category = texts.get("category_captions.json", {})
+    return Captions(by_picture, by_category, digest.hexdigest(), tuple(findings))
+
+
+def _captions_file(tree: RawTree, folder: str | None, name: str) -> bytes | None:
+    if folder is None:
+        try:
+            return tree.read(f"captions/{name}", MAX_CAPTIONS_BYTES, "caption_wrong_type")
+        except FileNotFoundError:
+            folder = tree.beside("captions")
+        except Unusable as error:
+            raise ReleaseError(f"{tree.path}: captions/{name}: {REASONS[error.reason].rule}") from error
+    if folder is None:
+        return None
+    fs, location = fsspec.core.url_to_fs(os.fspath(folder))
+    return fs.cat_file(f"{location}/{name}") if fs.isfile(f"{location}/{name}") else None
+
+
+def _caption_texts(name: str, data: bytes, findings: list[Finding]) -> Iterator[tuple[str, str]]:
+    """(key, text) of a captions file: {key: text}, or a list of {"category": key, "caption": text}."""
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ReleaseError(f"captions/{name}: not JSON ({error})") from error
+    if isinstance(content, dict):
+        pairs = list(content.items())
+    elif isinstance(content, list) and all(isinstance(item, dict) for item in content):
+        pairs = [(item.get("category"), item.get("caption")) for item in content]
+    else:
+        raise ReleaseError(f'captions/{name}: neither {{key: text}} nor a list of {{"category", "caption"}}')
+    for key, text in pairs:
+        if isinstance(key, str) and isinstance(text, str):
+            yield key, text
+        else:
+            findings.append(
+                Finding("caption_wrong_type", f"captions/{name}", None, f"{shown(key)}: {shown(text)}")
+            )
+
+
+# --------------------------------------------------------------------------------------------------------
+# Survey: which pictures there are, and in which split
+# --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A picture that the release names; nothing of it has been read yet.
+
+    Attributes:
+        image_id: "<category>/<file stem>", unique over the release.
+        split: "train", "validation", or "" where no list names it.
+        size: bytes of the picture's file, 0 where it is missing.
+        caption: the image-level caption, or None.
+        reason: why the picture is left out before it is read, or "".
+    """
+
+    image_id: str
+    split: str
+    size: int = 0
+    caption: str | None = None
+    reason: str = ""
+
+    @property
+    def category(self) -> str:
+        """The folder's category, which is the picture's label."""
+        return self.image_id.partition("/")[0]
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its ending."""
+        return self.image_id.partition("/")[2]
+
+    @property
+    def known(self) -> bool:
+        """Whether the category is one of the known ones of the open-vocabulary task."""
+        return self.category in KNOWN_CATEGORIES
+
+    @property
+    def picture_file(self) -> str:
+        """Path of the picture inside the tree."""
+        return f"images/{self.image_id}.JPEG"
+
+    @property
+    def annotation_file(self) -> str:
+        """Path of the annotation inside the tree."""
+        return f"annotations/{self.image_id}.npz"
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is needed to read any picture: small, and the same for every task.
+
+    Attributes:
+        tree: where the files are.
+        meshes: paths of the meshes that exist, as "CAD/<category>/<cad_index:02d>.off".
+        category_captions: category -> text.
+    """
+
+    tree: RawTree
+    meshes: frozenset[str]
+    category_captions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The whole release by name.
+
+    Attributes:
+        release: what tasks need.
+        entries: split -> pictures to read, train in its shuffled order, validation by category and image id.
+        left_out: pictures that are named and not read, each with its reason; their objects are counted.
+        findings: what was found on the way, apart from `left_out`.
+        fingerprint: hexadecimal, of the tree and the captions.
+        has_captions: whether any image-level caption was given.
+    """
+
+    release: Release
+    entries: Mapping[str, tuple[Entry, ...]]
+    left_out: tuple[Entry, ...]
+    findings: tuple[Finding, ...]
+    fingerprint: str
+    has_captions: bool
+
+
+_PICTURE_OR_ANNOTATION = re.compile(
+    r"(?:images/(?=.*\.JPEG$)|annotations/(?=.*\.npz$))([^/]+/[^/]+)\.(?:JPEG|npz)"
+)
+_EXPECTED = re.compile(
+    r"images/[^/]+/[^/]+\.JPEG|annotations/[^/]+/[^/]+\.npz|lists/[^/]+_imagenet_(?:train|val)\.txt"
+    r"|(?!images/|annotations/|lists/).*",
+    re.DOTALL,
+)
+
+
+def survey(tree: RawTree, captions: str | None = None, seed: int = 0) -> Survey:
+    """Read names and lists, and nothing else, of a raw tree.
+
+    Args:
+        captions: a folder with captions; without it they are looked for inside and beside the tree.
+        seed: of the order of train.
+
+    Raises:
+        ReleaseError: if captions are given and cannot be read.
+    """
+    listing = tree.listing()
+    texts = read_captions(tree, captions)
+    findings = [*listing.findings, *_name_findings(listing.sizes)]
+    findings += [Finding("file_unexpected", name) for name in listing.sizes if not _EXPECTED.fullmatch(name)]
+    listed, left_out = _read_lists(tree, listing, findings)
+    left_out += _unlisted(listing, {entry.image_id for entry in listed + left_out})
+    if texts is not None:
+        findings += texts.findings
+        named = {entry.image_id for entry in listed + left_out}
+        for key in sorted(set(texts.by_picture) - named) + sorted(set(texts.by_category) - set(CATEGORIES)):
+            findings.append(Finding("caption_without_picture", "captions", None, shown(key)))
+    by_picture = texts.by_picture if texts else {}
+    entries = {
+        split: tuple(
+            Entry(e.image_id, split, listing.sizes.get(e.picture_file, 0), by_picture.get(e.image_id))
+            for e in in_order((e for e in listed if e.split == split), split, seed)
+        )
+        for split in SPLITS
+    }
+    meshes = frozenset(name for name in listing.sizes if name.startswith("CAD/"))
+    release = Release(tree, meshes, dict(texts.by_category) if texts else {})
+    fingerprint = f"{listing.fingerprint}-{texts.fingerprint if texts else 'no-captions'}"
+    return Survey(release, entries, tuple(left_out), tuple(findings), fingerprint, bool(by_picture))
+
+
+def in_order(entries: Iterable[Entry], split: str, seed: int) -> list[Entry]:
+    """Entries in the published order: train shuffled by a keyed hash, validation by category and image id.
+
+    A hash of seed and image id needs no generator whose stream may change between numpy versions, and
+    adding a picture moves no other.
+    """
+    if split != "train":
+        return sorted(entries, key=lambda e: (e.category, e.stem))
+
+    def position(entry: Entry) -> bytes:
+        return hashlib.blake2b(f"{seed}/{entry.image_id}".encode(), digest_size=16).digest()
+
+    return sorted(entries, key=position)
+
+
+def _read_lists(tree: RawTree, listing: Listing, findings: list[Finding]) -> tuple[list[Entry], list[Entry]]:
+    """Entries to read, and entries left out, as the lists name them."""
+    ids: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
+    for name in sorted(listing.sizes):
+        for split, word in SPLITS.items():
+            if match := re.fullmatch(rf"lists/([^/]+)_imagenet_{word}\.txt", name):
+                ids[split] += [(match[1], stem) for stem in _read_list(tree, name, findings)]
+    held_out = set(ids["validation"])
+    listed: list[Entry] = []
+    left_out: list[Entry] = []
+    for split, keys in ids.items():
+        for category, stem in keys:
+            reason = ""
+            if not (_is_plain_name(stem) and _is_plain_name(category)):
+                reason = "list_bad_id"
+            elif category not in CATEGORY_IDS:
+                reason = "category_unknown"
+            elif split == "train" and (category, stem) in held_out:
+                reason = "list_both_splits"
+            entry = Entry(f"{category}/{stem}", split, reason=reason)
+            (left_out if reason else listed).append(entry)
+    return listed, left_out
+
+
+def _read_list(tree: RawTree, name: str, findings: list[Finding]) -> list[str]:
+    """The image ids of one list, each once, in its order."""
+    try:
+        text = tree.read(name, MAX_LIST_BYTES, "list_not_text").decode("utf-8")
+    except UnicodeDecodeError as error:
+        findings.append(Finding("list_not_text", name, None, shown(str(error))))
+        return []
+    except Unusable as error:
+        findings.append(Finding(error.reason, name, None, error.value))
+        return []
+    if text.startswith("\ufeff"):
+        findings.append(Finding("list_bom", name))
+        text = text.removeprefix("\ufeff")
+    if "\r" in text:
+        findings.append(Finding("list_crlf", name))
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = [line.strip(" \t") for line in text.rstrip("\n").split("\n")] if text.strip() else []
+    counts = Counter(lines)
+    if blank := counts.pop("", 0):
+        findings.append(Finding("list_blank_line", name, None, str(blank)))
+    findings += [Finding("list_duplicate", name, None, shown(stem)) for stem, n in counts.items() if n > 1]
+    return list(counts)
+
+
+def _is_plain_name(stem: str) -> bool:
+    """Whether a list's image id is the name of a file in its folder, and nothing that walks elsewhere."""
+    return stem not in (".", "..") and not any(c in "/\\" or not c.isprintable() for c in stem)
+
+
+def _unlisted(listing: Listing, listed: set[str]) -> list[Entry]:
+    """Pictures and annotations that no list names."""
+    stems = {match[1] for name in listing.sizes if (match := _PICTURE_OR_ANNOTATION.fullmatch(name))}
+    reasons = {True: "picture_unlisted", False: "category_unknown"}
+    return [
+        Entry(image_id, "", reason=reasons[image_id.partition("/")[0] in CATEGORY_IDS])
+        for image_id in sorted(stems - listed)
+    ]
+
+
+def _name_findings(sizes: Mapping[str, int]) -> Iterator[Finding]:
+    """Names that are one name on a file system that folds case or Unicode forms."""
+    seen: dict[str, str] = {}
+    for name in sorted(sizes):
+        folded = name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+        if folded in seen:
+            yield Finding("name_collision", name, None, shown(seen[folded]))
+        seen[folded] = name
+
+
+# --------------------------------------------------------------------------------------------------------
+# Annotations
+# --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectAnnotation:
+    """One object as annotated; values are the release's own, only their Python type is settled.
+
+    Every field but `index` and `bbox` is None where the release has none or an unusable one.
+    """
+
+    index: int  # position in the annotation file, from 0
+    bbox: tuple[float, float, float, float]  # x1, y1, x2, y2; pixels of the stored picture; x1 < x2, y1 < y2
+    azimuth: float | None = None  # radians, [0, 2π] give or take ANGLE_TOLERANCE
+    elevation: float | None = None  # radians, likewise
+    theta: float | None = None  # radians, in-plane rotation, likewise
+    distance: float | None = None  # camera to object, units of the CAD model; <= 0: never placed in depth
+    px: float | None = None  # where the object's centre projects, pixels
+    py: float | None = None
+    viewport: float | None = None  # focal length, pixels, > 0
+    cad_index: int | None = None  # mesh of the category, from 1
+    object_status: str | None = None  # one of OBJECT_STATUS
+    dense: bool | None = None  # whether the scene is dense
+    ignored: bool = False  # the old ignore flag was above 0
+
+    @property
+    def posed(self) -> bool:
+        """Whether all seven pose fields are there."""
+        return all(getattr(self, name) is not None for name in POSE_FIELDS)
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What one annotation file says.
+
+    Attributes:
+        num_objects: all objects of the file, usable or not.
+        objects: those with a usable box.
+        height, width: of the picture, as annotated; None where absent.
+    """
+
+    num_objects: int
+    objects: tuple[ObjectAnnotation, ...] = ()
+    height: int | None = None
+    width: int | None = None
+
+
+class _Inert:
+    """Base of the stand-ins for numpy's types: a pickle can set no attribute on them and call nothing."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError(f"state for {type(self).__name__}")
+
+
+class _Dtype(_Inert):
+    """Stands for numpy.dtype: takes the codes of numbers, text and objects, and no others."""
+
+    __slots__ = ("code",)
+    _CODES: ClassVar = re.compile(r"[<>|=]?(?:O8?|b1|i[1248]|u[1248]|f[248]|[US][0-9]{1,4})")
+
+    def __init__(self, code: object, *flags: object) -> None:
+        if not isinstance(code, str) or not self._CODES.fullmatch(code):
+            raise pickle.UnpicklingError(f"dtype {shown(code)}")
+        self.code = code
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) < 5 or state[1] not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError("dtype state")
+        if any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("structured dtype")
+        self.code = state[1] + self.code.lstrip("<>|=")
+
+    def values(self, data: object, count: int) -> list[Any]:
+        """Python values of `count` items that lie in `data`."""
+        if not isinstance(data, bytes) or "O" in self.code:
+            raise pickle.UnpicklingError("array data")
+        dtype = np.dtype(self.code)
+        if len(data) != count * dtype.itemsize:
+            raise pickle.UnpicklingError("array size")
+        return np.frombuffer(data, dtype, count).tolist() if count else []
+
+
+class _Array(_Inert):
+    """Stands for numpy.ndarray: a shape and a flat list of Python values."""
+
+    __slots__ = ("items", "shape")
+
+    def __init__(self) -> None:
+        self.shape: tuple[int, ...] = (0,)
+        self.items: list[Any] = []
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[1], tuple):
+            raise pickle.UnpicklingError("array state")
+        _, shape, dtype, _, data = state
+        if (
+            not all(type(n) is int and 0 <= n <= MAX_ANNOTATION_BYTES for n in shape)
+            or type(dtype) is not _Dtype
+        ):
+            raise pickle.UnpicklingError("array state")
+        count = math.prod(shape)
+        if dtype.code.endswith(("O", "O8")):
+            if type(data) is not list or len(data) != count:
+                raise pickle.UnpicklingError("object array")
+            self.items = data
+        else:
+            self.items = dtype.values(data, count)
+        self.shape = shape
+
+
+class _Global(_Inert):
+    """A name that a pickle may mention, and call if `function` is given."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[..., Any] | None = None) -> None:
+        self.function = function
+
+    def __call__(self, *args: object) -> Any:
+        if self.function is None:
+            raise pickle.UnpicklingError("a type is called")
+        return self.function(*args)
+
+
+_NDARRAY = _Global()
+
+
+def _reconstruct(kind: object, shape: object, code: object) -> _Array:
+    if kind is not _NDARRAY:
+        raise pickle.UnpicklingError("a subclass of ndarray")
+    return _Array()
+
+
+def _scalar(dtype: object, data: object = b"") -> Any:
+    if type(dtype) is not _Dtype:
+        raise pickle.UnpicklingError("scalar")
+    return dtype.values(data, 1)[0]
+
+
+_GLOBALS: Mapping[tuple[str, str], _Global] = MappingProxyType(
+    {
+        ("numpy", "ndarray"): _NDARRAY,
+        ("numpy", "dtype"): _Global(_Dtype),
+        # numpy 1 wrote numpy.core, numpy 2 writes numpy._core
+        **{(f"numpy.{core}.multiarray", "_reconstruct"): _Global(_reconstruct) for core in ("core", "_core")},
+        **{(f"numpy.{core}.multiarray", "scalar"): _Global(_scalar) for core in ("core", "_core")},
+    }
+)
+
+
+class ForbiddenPickle(pickle.UnpicklingError):
+    """A pickle asks for something that annotations have no need of."""
+
+
+class AnnotationUnpickler(pickle._Unpickler):
+    """Reads plain data and numpy arrays, and executes nothing.
+
+    Names resolve to the inert stand-ins above, so no code of numpy or of anything else is reached. Opcodes
+    are those that `numpy.savez` of version 1 or 2 writes for such data. The base is the pure Python reader,
+    because the compiled one lets a file of 20 bytes claim gigabytes for its memo.
+    """
+
+    _OPCODES = (
+        "PROTO FRAME STOP MARK MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET NONE NEWTRUE NEWFALSE BININT "
+        "BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES EMPTY_TUPLE "
+        "TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS GLOBAL "
+        "STACK_GLOBAL REDUCE BUILD"
+    )
+    dispatch: ClassVar = {
+        code: pickle._Unpickler.dispatch[code]
+        for code in (getattr(pickle, name)[0] for name in _OPCODES.split())
+    }
+
+    def find_class(self, module: str, name: str) -> _Global:
+        """The stand-in of a name; ForbiddenPickle for any other."""
+        if (known := _GLOBALS.get((module, name))) is None:
+            raise ForbiddenPickle(f"{module}.{name}")
+        return known
+
+    def _set_items(self) -> None:
+        """Text keys only: chosen integers would all fall into one hash bucket and take quadratic time."""
+        items = self.pop_mark()
+        self._fill(dict(zip(items[::2], items[1::2], strict=True)) if _all_text(items[::2]) else None)
+
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._fill({key: value} if _all_text([key]) else None)
+
+    def _fill(self, items: dict[str, Any] | None) -> None:
+        if items is None or type(self.stack[-1]) is not dict:
+            raise pickle.UnpicklingError("dict key")
+        self.stack[-1].update(items)
+
+    dispatch[pickle.SETITEMS[0]] = _set_items
+    dispatch[pickle.SETITEM[0]] = _set_item
+
+
+def _all_text(keys: Sequence[object]) -> bool:
+    return all(type(key) is str for key in keys)
+
+
+_NPY_HEADER = re.compile(
+    rb"\{'descr': '([^']{1,20})', 'fortran_order': (?:False|True), 'shape': \((\d{1,9}),\), \} *\n"
+)
+
+
+def read_annotation_bytes(data: bytes) -> list[Any]:
+    """The raw objects of an .npz file, without executing anything.
+
+    Returns:
+        What the array "annotations" holds, one item an object; arrays are inert stand-ins.
+
+    Raises:
+        Unusable: with an `annotation_…` code.
+    """
+    npy = _array_member(data)
+    start = 10 if npy[6:7] == b"\x01" else 12  # magic, version, then a length of 2 or 4 bytes
+    length = int.from_bytes(npy[8:start], "little")
+    header = _NPY_HEADER.fullmatch(npy[start : start + length])
+    if not npy.startswith(b"\x93NUMPY") or npy[6:8] not in (b"\x01\0", b"\x02\0", b"\x03\0") or not header:
+        raise Unusable("annotation_not_array", "no one-dimensional .npy array")
+    count = int(header[2])
+    if header[1] != b"|O":
+        if count == 0:
+            return []  # numpy's array of an empty list is of floats
+        raise Unusable("annotation_not_array", f"array of {shown(header[1].decode('latin-1'))}")
+    try:
+        array = AnnotationUnpickler(io.BytesIO(npy[start + length :])).load()
+    except ForbiddenPickle as error:
+        raise Unusable("annotation_forbidden", shown(str(error))) from error
+    except KeyError as error:  # an opcode outside the list
+        raise Unusable("annotation_forbidden", f"opcode {shown(str(error))}") from error
+    except Exception as error:  # hostile bytes fail in many ways, all of them this one finding
+        raise Unusable("annotation_not_array", shown(f"{type(error).__name__}: {error}")) from error
+    if type(array) is not _Array or array.shape != (count,):
+        raise Unusable("annotation_not_array", "another array than the header says")
+    return array.items
+
+
+def _array_member(data: bytes) -> bytes:
+    """annotations.npy of an .npz."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if "annotations.npy" not in archive.NameToInfo:
+                raise Unusable("annotation_not_array", "no array 'annotations'")
+            info = archive.getinfo("annotations.npy")
+            if reason := _member_problem(info):
+                raise Unusable("annotation_not_npz", reason)
+            with archive.open(info) as member:
+                npy = member.read(MAX_ANNOTATION_BYTES + 1)
+    except Unusable:
+        raise
+    except Exception as error:  # zipfile meets damaged bytes with many kinds of error
+        raise Unusable("annotation_not_npz", shown(f"{type(error).__name__}: {error}")) from error
+    if len(npy) > MAX_ANNOTATION_BYTES:
+        raise Unusable("annotation_too_large", f"more than {MAX_ANNOTATION_BYTES} bytes unpacked")
+    return npy
+
+
+def read_annotation(release: Release, entry: Entry, findings: list[Finding]) -> Annotation:
+    """Read and check one annotation file; what is odd with single objects goes to `findings`.
+
+    Raises:
+        Unusable: with an `annotation_…` or `member_…` code, if nothing of the file can be used.
+    """
+    try:
+        data = release.tree.read(entry.annotation_file, MAX_ANNOTATION_BYTES, "annotation_too_large")
+    except FileNotFoundError:
+        raise Unusable("annotation_missing") from None
+    raw = read_annotation_bytes(data)
+    objects: list[ObjectAnnotation] = []
+    sizes: list[tuple[int | None, int | None]] = []
+    for index, item in enumerate(raw):
+        note = _Notes(entry.annotation_file, index, findings)
+        if (checked := _check_object(item, entry.category, release.meshes, note)) is not None:
+            objects.append(checked)
+            sizes.append((_whole_number(item.get("height")), _whole_number(item.get("width"))))
+    if not raw:
+        findings.append(Finding("annotation_empty", entry.annotation_file))
+    height, width = sizes[0] if sizes else (None, None)
+    return Annotation(len(raw), tuple(objects), height, width)
+
+
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    """Writes findings about one object."""
+
+    file: str
+    index: int
+    findings: list[Finding]
+
+    def __call__(self, reason: str, value: object = "") -> None:
+        self.findings.append(Finding(reason, self.file, self.index, shown(value)))
+
+
+def _check_object(
+    item: object, category: str, meshes: frozenset[str], note: _Notes
+) -> ObjectAnnotation | None:
+    """One object's dict as an annotation, or None if it is left out."""
+    if type(item) is not dict:
+        note("object_not_dict", item)
+        return None
+    if "class" in item and item["class"] != category:
+        note("class_differs", item["class"])
+        return None
+    if (bbox := _check_bbox(item, note)) is None:
+        return None
+    pose = _check_pose(item, note)
+    status = _check_word(
+        item, "object_status", {f"status_{s}": s for s in OBJECT_STATUS}, "status_unknown", note
+    )
+    dense = _check_word(item, "dense", {"dense_yes": True, "dense_no": False}, "density_unknown", note)
+    ignore = _number(item.get("ignore"))
+    if ignored := ignore is not None and ignore > 0:
+        note("ignore_set", ignore)
+    cad_index = _check_cad_index(item, category, meshes, note)
+    return ObjectAnnotation(note.index, bbox, **pose, cad_index=cad_index, object_status=status, dense=dense,
+                            ignored=ignored)  # fmt: skip
+
+
+def _check_bbox(item: dict[str, Any], note: _Notes) -> tuple[float, float, float, float] | None:
+    raw = item.get("bbox")
+    if raw is None:
+        note("bbox_missing")
+        return None
+    if type(raw) is _Array and raw.shape == (4,):
+        raw = raw.items
+    box = [_number(value) for value in raw] if type(raw) in (list, tuple) and len(raw) == 4 else [None]
+    if None in box:
+        note("bbox_wrong_type", raw)
+        return None
+    x1, y1, x2, y2 = box
+    text = f"{x1:g}, {y1:g}, {x2:g}, {y2:g}"
+    if not all(map(math.isfinite, box)):
+        note("bbox_not_finite", text)
+        return None
+    if x2 <= x1 or y2 <= y1:
+        note("bbox_inverted", text)
+        return None
+    return x1, y1, x2, y2
+
+
+def _check_pose(item: dict[str, Any], note: _Notes) -> dict[str, float | None]:
+    """The seven pose fields, null where absent or unusable."""
+    pose: dict[str, float | None] = dict.fromkeys(POSE_FIELDS)
+    absent = [name for name in POSE_FIELDS if item.get(name) is None]
+    for name in POSE_FIELDS:
+        if name not in absent:
+            reason = _pose_problem(name, number := _number(item[name]))
+            if reason is None or REASONS[reason].decision == KEPT:
+                pose[name] = number
+            if reason is not None:
+                note(reason, f"{name} = {shown(number if number is not None else item[name])}")
+    if len(absent) == len(POSE_FIELDS):
+        note("pose_missing")
+    elif absent:
+        note("pose_incomplete", "without " + ", ".join(absent))
+    return pose
+
+
+def _pose_problem(name: str, number: float | None) -> str | None:
+    """The reason code of a pose field's value, or None if nothing is odd."""
+    if number is None:
+        return "pose_wrong_type"
+    if not math.isfinite(number):
+        return "pose_not_finite"
+    if name == "viewport" and number <= 0:
+        return "viewport_not_positive"
+    if name in ANGLES and not 0 <= number <= 2 * math.pi:
+        excess = max(-number, number - 2 * math.pi)
+        return "angle_slightly_out" if excess <= ANGLE_TOLERANCE else "angle_out_of_range"
+    return None
+
+
+def _check_word(item: dict[str, Any], key: str, words: Mapping[str, Any], reason: str, note: _Notes) -> Any:
+    """The value of one of the release's words; None, with a note, for another word."""
+    raw = item.get(key)
+    if raw is None:
+        return None
+    if not isinstance(raw, str) or raw not in words:
+        note(reason, raw)
+        return None
+    return words[raw]
+
+
+def _check_cad_index(item: dict[str, Any], category: str, meshes: frozenset[str], note: _Notes) -> int | None:
+    if (raw := item.get("cad_index")) is None:
+        return None
+    index = _whole_number(raw)
+    if index is None or not 1 <= index < 2**31:
+        note("cad_index_invalid", raw)
+        return None
+    if f"CAD/{category}/{index:02d}.off" not in meshes:
+        note("cad_mesh_missing", index)
+    return index
+
+
+def _number(value: object) -> float | None:
+    """A Python or numpy number as float64, which holds float32 and integers below 2**53 exactly."""
+    if type(value) is _Array and value.shape == ():
+        value = value.items[0]
+    if type(value) is float:
+        return value
+    return float(value) if type(value) is int and value.bit_length() < 1000 else None
+
+
+def _whole_number(value: object) -> int | None:
+    number = _number(value)
+    return int(number) if number is not None and math.isfinite(number) and number == int(number) else None
+
+
+# --------------------------------------------------------------------------------------------------------
+# Pictures
+# --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the release, checked, with its annotation.
+
+    Attributes:
+        entry: its names, split and caption.
+        data: the file's bytes; untouched, but for an orientation tag set to 1.
+        width, height: the stored picture's own, in pixels.
+        annotation: what is annotated in it.
+    """
+
+    entry: Entry
+    data: bytes
+    width: int
+    height: int
+    annotation: Annotation
+
+
+def read_picture(release: Release, entry: Entry, annotation: Annotation, findings: list[Finding]) -> Picture:
+    """Read and check one picture, without decoding its pixels.
+
+    Raises:
+        Unusable: with a `picture_…` or `member_…` code, if the picture cannot be used.
+    """
+    name = entry.picture_file
+    try:
+        data = release.tree.read(name, MAX_PICTURE_BYTES, "picture_too_large")
+    except FileNotFoundError:
+        raise Unusable("picture_missing") from None
+    header = read_picture_header(data)
+    if header.orientation != 1:
+        data = with_upright_tag(data, header)
+        findings.append(Finding("picture_orientation", name, None, str(header.orientation)))
+    if header.kind != "JPEG":
+        findings.append(Finding("picture_format", name, None, header.kind))
+    if header.mode != "RGB":
+        findings.append(Finding("picture_mode", name, None, header.mode))
+    annotated = (annotation.width, annotation.height)
+    if None not in annotated and annotated != (header.width, header.height):
+        value = "{}x{}, annotated {}x{}".format(header.width, header.height, *annotated)
+        findings.append(Finding("picture_size_differs", name, None, value))
+    objects = tuple(_objects_inside(entry, annotation.objects, header, findings))
+    checked = Annotation(annotation.num_objects, objects, annotation.height, annotation.width)
+    return Picture(entry, data, header.width, header.height, checked)
+
+
+def _objects_inside(
+    entry: Entry, objects: Iterable[ObjectAnnotation], header: "PictureHeader", findings: list[Finding]
+) -> Iterator[ObjectAnnotation]:
+    """The objects whose box touches the picture."""
+    for item in objects:
+        x1, y1, x2, y2 = item.bbox
+        note = _Notes(entry.annotation_file, item.index, findings)
+        text = f"{x1:g}, {y1:g}, {x2:g}, {y2:g} in {header.width}x{header.height}"
+        if x1 >= header.width or y1 >= header.height or x2 <= 0 or y2 <= 0:
+            note("bbox_outside", text)
+            continue
+        if x1 < 0 or y1 < 0 or x2 > header.width or y2 > header.height:
+            note("bbox_leaves_picture", text)
+        yield item
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """What a picture says of itself: kind JPEG, PNG or WEBP, Pillow's mode, EXIF orientation (1 if none)."""
+
+    kind: str
+    width: int
+    height: int
+    mode: str
+    orientation: int
+
+
+def read_picture_header(data: bytes) -> PictureHeader:
+    """Format, size, mode and orientation of a picture whose structure reaches its end; no pixel is decoded.
+
+    Raises:
+        Unusable: with a `picture_…` code.
+    """
+    if not data:
+        raise Unusable("picture_empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning)  # of odd EXIF blocks
+            with PIL.Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
+                orientation = image.getexif().get(PIL.Image.ExifTags.Base.Orientation, 1)
+                kind = "JPEG" if image.format == "MPO" else str(image.format)
+                header = PictureHeader(kind, *image.size, image.mode, orientation)
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise Unusable("picture_too_large", shown(str(error))) from error
+    except Exception as error:  # Pillow's readers meet damaged bytes with many kinds of error
+        raise Unusable("picture_unreadable", shown(f"{type(error).__name__}: {error}")) from error
+    if not _REACHES_END[header.kind](data):
+        raise Unusable("picture_truncated", f"{len(data)} bytes")
+    return header
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, start, end) of each segment's payload up to the first scan (ITU-T T.81, annex B)."""
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        yield marker, position + 4, end
+        if marker == 0xDA:
+            return
+        position = end
+
+
+def _jpeg_reaches_end(data: bytes) -> bool:
+    """Whether the end marker follows the first scan; a thumbnail's own, in the EXIF block, does not count."""
+    scans = [end for marker, _, end in _jpeg_segments(data) if marker == 0xDA]
+    return bool(scans) and data.rfind(b"\xff\xd9") >= scans[0]
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start, end) of each whole chunk's data."""
+    position = 8
+    while position + 12 <= len(data):
+        start = position + 8
+        end = start + int.from_bytes(data[position : position + 4], "big")
+        if end + 4 > len(data):
+            return
+        yield data[position + 4 : start], start, end
+        position = end + 4
+
+
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start, end) of each chunk of a WebP file."""
+    position = 12
+    while position + 8 <= len(data):
+        start = position + 8
+        end = start + int.from_bytes(data[position + 4 : start], "little")
+        yield data[position : position + 4], start, end
+        position = end + end % 2
+
+
+_REACHES_END: Mapping[str, Callable[[bytes], bool]] = MappingProxyType(
+    {
+        "JPEG": _jpeg_reaches_end,
+        "PNG": lambda data: any(kind == b"IEND" for kind, _, _ in _png_chunks(data)),
+        "WEBP": lambda data: len(data) >= 8 + int.from_bytes(data[4:8], "little"),
+    }
+)
+
+
+def with_upright_tag(data: bytes, header: PictureHeader) -> bytes:
+    """The same file with its orientation tag set to 1, and nothing else changed.
+
+    In a PNG the checksum of the tag's chunk follows.
+
+    Raises:
+        Unusable: `picture_orientation_stuck` if the tag is not where the formats put it.
+    """
+    changed = bytearray(data)
+    for start, end in _metadata_blocks(data, header.kind):
+        _set_exif_orientation(changed, start, end)
+        _set_xmp_orientation(changed, start, end)
+        if header.kind == "PNG":
+            changed[end : end + 4] = zlib.crc32(changed[start - 4 : end]).to_bytes(4, "big")
+    upright = bytes(changed)
+    if read_picture_header(upright).orientation != 1:
+        raise Unusable("picture_orientation_stuck", str(header.orientation))
+    return upright
+
+
+def _metadata_blocks(data: bytes, kind: str) -> list[tuple[int, int]]:
+    """(start, end) of the blocks that hold EXIF or XMP."""
+    if kind == "JPEG":
+        return [(start, end) for marker, start, end in _jpeg_segments(data) if marker == 0xE1]
+    chunks = _png_chunks(data) if kind == "PNG" else _riff_chunks(data)
+    return [(start, end) for name, start, end in chunks if name in (b"eXIf", b"iTXt", b"EXIF", b"XMP ")]
+
+
+def _set_exif_orientation(data: bytearray, start: int, end: int) -> None:
+    """Set tag 0x0112 of the first directory (TIFF 6.0, section 2) to 1, if this block is EXIF."""
+    tiff = start + 6 if data[start : start + 6] == b"Exif\0\0" else start
+    order = {b"II*\0": "little", b"MM\0*": "big"}.get(bytes(data[tiff : tiff + 4]))
+    if order is None:
+        return
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(data[at : at + size], order)
+
+    directory = tiff + number(tiff + 4, 4)
+    for entry in range(directory + 2, directory + 2 + 12 * number(directory, 2), 12):
+        if entry + 12 > end:
+            return
+        if number(entry, 2) == 0x0112:
+            size = {1: 1, 3: 2, 4: 4}.get(number(entry + 2, 2), 2)  # byte, short or long
+            data[entry + 8 : entry + 8 + size] = (1).to_bytes(size, order)
+
+
+_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))([0-9])")
+
+
+def _set_xmp_orientation(data: bytearray, start: int, end: int) -> None:
+    """Pillow, and so `datasets`, also turns a picture by the orientation in its XMP packet."""
+    for match in list(_XMP_ORIENTATION.finditer(bytes(data[start:end]))):
+        data[start + match.start(2)] = ord("1")
+
+
+# --------------------------------------------------------------------------------------------------------
+# Rows
+# --------------------------------------------------------------------------------------------------------
+
+
+def has_rows(config: str, entry: Entry, annotation: Annotation) -> bool:
+    """Whether a picture has rows in a config; tells before the picture itself is read."""
+    if known_only(config) not in (None, entry.known) or entry.split not in config_splits(config):
+        return False
+    if config == "captions":
+        return entry.caption is not None
+    return config == "classification" or any(item.posed for item in annotation.objects)
+
+
+def rows(config: str, pictures: Sequence[Picture], category_captions: Mapping[str, str]) -> pa.Table:
+    """The rows of a config, as an Arrow table of the config's features.
+
+    Args:
+        pictures: in order; those without rows in the config add none.
+        category_captions: category -> text, for `captions`.
+    """
+    pictures = [p for p in pictures if has_rows(config, p.entry, p.annotation)]
+    if config == "classification":
+        columns = _classification_columns(pictures)
+    elif config == "captions":
+        columns = _caption_columns(pictures, category_captions)
+    else:
+        columns = _pose_columns(pictures)
+    schema = pa.schema(list(config_features(config).arrow_schema))
+    return pa.Table.from_arrays([_array(columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+
+
+def _image_array(pictures: Sequence[Picture]) -> pa.Array:
+    """The pictures as `datasets.Image` stores them; the path is the file's name."""
+    data = pa.array([p.data for p in pictures], pa.binary())
+    names = pa.array([f"{p.entry.stem}.JPEG" for p in pictures], pa.string())
+    return pa.StructArray.from_arrays([data, names], ["bytes", "path"])
+
+
+def _pose_columns(pictures: Sequence[Picture]) -> dict[str, Any]:
+    pairs = [(p, item) for p in pictures for item in p.annotation.objects if item.posed]
+    owners = [p for p, _ in pairs]
+    columns = {name: [_object_value(item, name) for _, item in pairs] for name in _object_features()}
+    return {
+        **columns,
+        "image": _image_array(owners),
+        "image_id": [p.entry.image_id for p in owners],
+        "width": [p.width for p in owners],
+        "height": [p.height for p in owners],
+        "category": [CATEGORY_IDS[p.entry.category] for p in owners],
+        "known": [p.entry.known for p in owners],
+    }
+
+
+def _classification_columns(pictures: Sequence[Picture]) -> dict[str, Any]:
+    return {
+        "image": _image_array(pictures),
+        "label": [CATEGORY_IDS[p.entry.category] for p in pictures],
+        "image_id": [p.entry.image_id for p in pictures],
+        "width": [p.width for p in pictures],
+        "height": [p.height for p in pictures],
+        "num_objects": [p.annotation.num_objects for p in pictures],
+    }
+
+
+def _caption_columns(pictures: Sequence[Picture], category_captions: Mapping[str, str]) -> dict[str, Any]:
+    names = tuple(_object_features())
+    return {
+        "image": _image_array(pictures),
+        "image_id": [p.entry.image_id for p in pictures],
+        "category": [CATEGORY_IDS[p.entry.category] for p in pictures],
+        "caption": [p.entry.caption for p in pictures],
+        "category_caption": [category_captions.get(p.entry.category) for p in pictures],
+        "width": [p.width for p in pictures],
+        "height": [p.height for p in pictures],
+        "objects": [
+            [{name: _object_value(item, name) for name in names} for item in p.annotation.objects]
+            for p in pictures
+        ],
+    }
+
+
+def _object_value(item: ObjectAnnotation, name: str) -> Any:
+    """The value of an object's column."""
+    if name == "object_index":
+        return item.index
+    if name == "object_status":
+        return None if item.object_status is None else OBJECT_STATUS.index(item.object_status)
+    return getattr(item, name)
+
+
+def read_pictures(
+    release: Release, config: str, entries: Iterable[Entry], findings: list[Finding]
+) -> Iterator[Picture]:
+    """The usable pictures with rows in a config; the others end in `findings`."""
+    for entry in entries:
+        file = entry.annotation_file
+        try:
+            annotation = read_annotation(release, entry, findings)
+            if has_rows(config, entry, annotation):
+                file = entry.picture_file
+                yield read_picture(release, entry, annotation, findings)
+        except Unusable as error:
+            findings.append(Finding(error.reason, file, None, error.value))
+
+
+# --------------------------------------------------------------------------------------------------------
+# The builder
+# --------------------------------------------------------------------------------------------------------
+
+logger = datasets.utils.logging.get_logger(__name__)
+
+CHUNK = 64  # pictures: the unit of num_proc, of shuffling and of an Arrow table; some 7 MB
+
+
+@dataclass
+class ImageNet3DConfig(datasets.BuilderConfig):
+    """How to read the raw release.
+
+    Attributes:
+        data_dir: the raw release, a folder or a zip; without it the zip is downloaded from the Hub.
+        captions: a folder with image_captions.json and category_captions.json; without it `captions/`
+            inside or beside the raw release is used.
+        raw_revision: branch, tag or commit of the Hub repository to download the zip from.
+        seed: of the order of train.
+    """
+
+    captions: str | None = None
+    raw_revision: str = RAW_REVISION
+    seed: int = 0
+    fingerprint: str = field(default="", repr=False)
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
+        """The cache key: names the release's state and this code, so that neither's older rows are served."""
+        code = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8).hexdigest()
+        if self.data_dir is None:
+            self.fingerprint = f"{code}-{self.raw_revision}"
+        else:
+            tree = RawTree(self.data_dir)
+            self.fingerprint = f"{code}-{survey(tree, self.captions).fingerprint}"
+        return super().create_config_id({**config_kwargs, "fingerprint": self.fingerprint}, custom_features)
+
+
+class ImageNet3D(datasets.ArrowBasedBuilder):
+    """Rigid objects of ImageNet21k pictures with 2D boxes, 3D poses, quality labels and captions.
+
+    Configs: `pose` (default), `open_vocab_known`, `open_vocab_unknown`, `classification` and `captions`;
+    splits `train` and `validation`. `config_features` names the columns. The raw release that `data_dir`
+    names is read in place, zipped or not. See `ImageNet3DConfig` for the options.
+
+    Raises:
+        ReleaseError: if `data_dir` is no raw release, or captions are asked for and there are none.
+        PermissionError: without `data_dir`, if the Hub refuses the gated zip; says how to get access.
+    """
+
+    VERSION = datasets.Version(__version__)
+    BUILDER_CONFIG_CLASS = ImageNet3DConfig
+    BUILDER_CONFIGS: ClassVar = [
+        ImageNet3DConfig(name=name, version=datasets.Version(__version__), description=text)
+        for name, text in DESCRIPTIONS.items()
+    ]
+    DEFAULT_CONFIG_NAME = DEFAULT_CONFIG
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(
+            description=DESCRIPTIONS[self.config.name],
+            features=config_features(self.config.name),
+            homepage="https://imagenet3d.github.io",
+            license="cc-by-nc-4.0",
+            citation=CITATION,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        tree = self._raw_tree(dl_manager)
+        found = survey(tree, self.config.captions, self.config.seed)
+        if self.config.data_dir is not None and not self.config.fingerprint.endswith(found.fingerprint):
+            raise ReleaseError(f"{tree.path} changed after this builder was made; make a new one")
+        if self.config.name == "captions" and not found.has_captions:
+            raise ReleaseError(
+                f"{tree.path} comes without captions; give captions=FOLDER with image_captions.json in it"
+            )
+        lost = [Finding(entry.reason, entry.picture_file) for entry in found.left_out]
+        _warn_of_losses([*found.findings, *lost])
+        generators = []
+        for split in config_splits(self.config.name):
+            chunks = self._chunks(found, split)
+            if chunks:
+                kwargs = {"release": found.release, "chunks": chunks}
+                generators.append(datasets.SplitGenerator(name=split, gen_kwargs=kwargs))
+            else:
+                logger.warning(f"{self.config.name} has no rows in {split}; the split is left out")
+        if not generators:
+            raise ReleaseError(f"{tree.path} has no rows for {self.config.name}")
+        return generators
+
+    def _raw_tree(self, dl_manager: Any) -> RawTree:
+        """The raw release: as given, or downloaded; streaming reads ranges of the remote zip instead."""
+        if self.config.data_dir is not None:
+            return RawTree(self.config.data_dir, self.storage_options)
+        url = f"hf://datasets/{REPOSITORY}@{self.config.raw_revision}/{RAW_ARCHIVE}"
+        try:
+            path = dl_manager.download(url)
+            options = {"token": self.token} if str(path).startswith("hf://") else {}
+            return RawTree(path, {**self.storage_options, **options})
+        except (OSError, ReleaseError) as error:
+            raise _download_error(url, error) from error
+
+    def _chunks(self, found: Survey, split: str) -> list[tuple[Entry, ...]]:
+        """Runs of pictures; an empty list if none has a row."""
+        known = known_only(self.config.name)
+        entries = [e for e in found.entries[split] if known in (None, e.known)]
+        if self.config.name == "captions":
+            entries = [e for e in entries if e.caption is not None]
+        if next(read_pictures(found.release, self.config.name, entries, []), None) is None:
+            return []
+        return [tuple(entries[i : i + CHUNK]) for i in range(0, len(entries), CHUNK)]
+
+    def _generate_tables(
+        self, release: Release, chunks: list[tuple[Entry, ...]]
+    ) -> Iterator[tuple[tuple[int, int], pa.Table]]:
+        findings: list[Finding] = []
+        for number, entries in enumerate(chunks):
+            pictures = list(read_pictures(release, self.config.name, entries, findings))
+            table = rows(self.config.name, pictures, release.category_captions)
+            if len(table):
+                yield (number, 0), table
+        _warn_of_losses(findings)
+
+
+def _warn_of_losses(findings: Iterable[Finding]) -> None:
+    """One warning for what is left out; an object without a pose is no loss, the release has such."""
+    counts = Counter(f.reason for f in findings if f.decision == LEFT_OUT)
+    if counts:
+        text = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
+        logger.warning(f"left out of the release: {text} (see ImageNet3D.REASONS)")
+
+
+def _download_error(url: str, error: Exception) -> Exception:
+    """What a refused or failed download means, and what to do."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    errors = huggingface_hub.errors
+    if any(isinstance(c, errors.GatedRepoError) for c in causes):
+        return PermissionError(
+            f"{url}: access to ImageNet3D is gated. Accept the terms at "
+            f"https://huggingface.co/datasets/{REPOSITORY} while logged in, then run `hf auth login` "
+            "or pass token=… here."
+        )
+    if any(isinstance(c, errors.RevisionNotFoundError) for c in causes):
+        return FileNotFoundError(f"{url}: no such revision; name another with raw_revision=…")
+    if any(isinstance(c, errors.RepositoryNotFoundError | errors.EntryNotFoundError) for c in causes):
+        return FileNotFoundError(
+            f"{url}: not found, or hidden from you; log in with `hf auth login`, or download the raw release "
+            "yourself and pass data_dir=PATH"
+        )
+    return ConnectionError(f"{url}: {error}; try again, or download the raw release and pass data_dir=PATH")
