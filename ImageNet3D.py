@@ -32,6 +32,7 @@ The raw release is a zip, or the same tree unpacked, with or without a top folde
 Imports stand one a line: the script loader of `datasets` < 4 scans them with a regular expression.
 """
 
+import functools
 import hashlib
 import io
 import json
@@ -380,21 +381,17 @@ class RawTree:
         self.path = os.fspath(path)
         self.storage_options = dict(storage_options or {})
         self._fs, self._location = fsspec.core.url_to_fs(self.path, **self.storage_options)
-        self._archive: zipfile.ZipFile | None = None
-        self._conflicts: frozenset[str] = frozenset()
         if self._fs.isdir(self._location):
             self.is_archive = False
             self._top = self._find_top_folder()
         elif self._fs.isfile(self._location):
             self.is_archive = True
+            self._state = _state(self._fs.info(self._location))
             self._top = self._find_top_member()
         else:
             raise ReleaseError(
                 f"{self.path}: no such folder or zip; give the raw release, zipped or unpacked"
             )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_archive": None}
 
     def _find_top_folder(self) -> str:
         """The folder that holds images/: the path itself, or the only folder in it that does."""
@@ -421,15 +418,12 @@ class RawTree:
 
     @property
     def archive(self) -> zipfile.ZipFile:
-        """The open zip of this process."""
-        if self._archive is None:
-            try:
-                self._archive = zipfile.ZipFile(self._fs.open(self._location, "rb"))
-            except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
-                message = f"{self.path}: not a whole zip file ({error}); download the release again"
-                raise ReleaseError(message) from error
-            self._conflicts = _conflicting_names(self._archive)
-        return self._archive
+        """The zip, opened once a process."""
+        try:
+            return _open_archive(os.getpid(), self._fs, self._location, self._state)
+        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+            message = f"{self.path}: not a whole zip file ({error}); download the release again"
+            raise ReleaseError(message) from error
 
     def read(self, name: str, limit: int, too_large: str) -> bytes:
         """The bytes of one file.
@@ -459,7 +453,7 @@ class RawTree:
             info = self.archive.getinfo(self._top + name)
         except KeyError:
             raise FileNotFoundError(name) from None
-        if info.filename in self._conflicts:
+        if info.filename in _conflicts(self.archive):
             raise Unusable("member_conflict")
         if reason := _member_problem(info):
             raise Unusable(reason)
@@ -499,9 +493,7 @@ class RawTree:
                 files.update(_scan_local_folder(f"{self._top}/{folder}", folder))
                 continue
             for path, info in self._fs.find(f"{self._top}/{folder}", detail=True).items():
-                state = info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime")
-                changed = state or info.get("LastModified") or info.get("blob_id") or ""
-                files[path[len(self._top) + 1 :]] = (info["size"], f"{info['size']} {changed}")
+                files[path[len(self._top) + 1 :]] = (info["size"], _state(info))
         return files
 
     def _list_archive(self) -> Listing:
@@ -523,7 +515,7 @@ class RawTree:
             if _is_unsafe(info):
                 findings.append(Finding("member_unsafe_path", shown(info.orig_filename)))
                 continue
-            if name in sizes and info.filename not in self._conflicts:
+            if name in sizes and info.filename not in _conflicts(self.archive):
                 findings.append(Finding("member_duplicate", name))
             if (reason := _member_problem(info)) and not name.startswith(_READ_LATER):
                 findings.append(Finding(reason, name))
@@ -554,7 +546,14 @@ def _member_problem(info: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _conflicting_names(archive: zipfile.ZipFile) -> frozenset[str]:
+@functools.lru_cache(maxsize=2)
+def _open_archive(process: int, fs: fsspec.AbstractFileSystem, location: str, state: str) -> zipfile.ZipFile:
+    """An open zip; one for each process, since a forked child would share the parent's file position."""
+    return zipfile.ZipFile(fs.open(location, "rb"))
+
+
+@functools.lru_cache(maxsize=2)
+def _conflicts(archive: zipfile.ZipFile) -> frozenset[str]:
     """Members that stand twice with different contents: nothing tells which one is true."""
     if len(archive.infolist()) == len(archive.NameToInfo):
         return frozenset()
@@ -562,6 +561,12 @@ def _conflicting_names(archive: zipfile.ZipFile) -> frozenset[str]:
     for info in archive.infolist():
         contents.setdefault(info.filename, set()).add((info.file_size, info.CRC))
     return frozenset(name for name, states in contents.items() if len(states) > 1)
+
+
+def _state(info: Mapping[str, Any]) -> str:
+    """What changes when a file changes, from what its file system says of it."""
+    keys = ("ETag", "etag", "md5Hash", "blob_id", "mtime", "LastModified", "last_modified", "updated")
+    return " ".join([str(info["size"]), *(str(info[key]) for key in keys if info.get(key))])
 
 
 def _scan_local_folder(folder: str, prefix: str) -> Iterator[tuple[str, tuple[int, str]]]:
