@@ -1,0 +1,125 @@
+"""The reject ledger and the books.
+
+The ledger has one JSON line for every `Finding`. The books count, for every config and split, what was read,
+what was written and what was left out for which reason; read = written + left out, or the build fails.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tabulate import tabulate
+
+from ImageNet3D import CONFIGS, KEPT, REASONS, SPLITS, Finding, config_splits, known_only
+
+NO_CAPTION = "no_caption"  # a rule of the captions config, not a fault of the release
+
+
+def finding_to_json(finding: Finding, split: str) -> str:
+    """One line of the ledger."""
+    line = {
+        "split": split,
+        "file": finding.file,
+        "object": finding.object_index,
+        "reason": finding.reason,
+        "decision": finding.decision,
+        "value": finding.value,
+    }
+    return json.dumps(line)
+
+
+@dataclass
+class Account:
+    """What became of a config's rows in one split; the unit is a config's row, an object or a picture."""
+
+    read: int = 0
+    written: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every row is accounted for."""
+        return self.read == self.written + self.left_out.total()
+
+    def add(self, other: "Account") -> None:
+        """Add another account of the same config and split."""
+        self.read += other.read
+        self.written += other.written
+        self.left_out.update(other.left_out)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"read": self.read, "written": self.written, "left_out": dict(sorted(self.left_out.items()))}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Account":
+        """The inverse of `to_dict`."""
+        return cls(data["read"], data["written"], Counter(data["left_out"]))
+
+
+class UnbalancedBooksError(RuntimeError):
+    """Rows went missing on the way: a fault of this program, never of the data."""
+
+
+class Books:
+    """The accounts of a build, by config and split; the split "" holds what no list names."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[tuple[str, str], Account] = {}
+
+    def account(self, config: str, split: str) -> Account:
+        """The account, made if it is new."""
+        return self.accounts.setdefault((config, split), Account())
+
+    def check(self) -> None:
+        """Raise UnbalancedBooksError where read is not written + left out."""
+        for (config, split), account in self.accounts.items():
+            if not account.balanced:
+                raise UnbalancedBooksError(
+                    f"{config} {split or 'unlisted'}: read {account.read}, written {account.written}, "
+                    f"left out {account.left_out.total()}; please report this"
+                )
+
+    def table(self) -> str:
+        """The closing table of a build: counts, then the reasons."""
+        order = {(config, split): None for config in CONFIGS for split in (*SPLITS, "")}
+        rows = [
+            (config, split or "unlisted", _unit(config), a.read, a.written, a.left_out.total(), _reasons(a))
+            for config, split in order
+            if (a := self.accounts.get((config, split))) is not None
+        ]
+        head = ("config", "split", "rows are", "read", "written", "left out", "why")
+        return tabulate(rows, head, tablefmt="simple", intfmt=",")
+
+
+def _unit(config: str) -> str:
+    return "pictures" if config in ("classification", "captions") else "objects"
+
+
+def _reasons(account: Account) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in account.left_out.most_common())
+
+
+def findings_table(reasons: Iterable[str]) -> str:
+    """How often each reason was found, and what was done about it."""
+    counts = Counter(reasons)
+    rows = [(code, REASONS[code].decision, count, REASONS[code].rule) for code, count in counts.most_common()]
+    return tabulate(rows, ("finding", "decision", "count", "rule"), tablefmt="simple", intfmt=",")
+
+
+def reason_of_objects(findings: Iterable[Finding]) -> dict[tuple[str, int], str]:
+    """(annotation file, object index) -> the first reason why an object has no row in pose."""
+    reasons: dict[tuple[str, int], str] = {}
+    for finding in findings:
+        if finding.object_index is not None and finding.decision != KEPT:
+            reasons.setdefault((finding.file, finding.object_index), finding.reason)
+    return reasons
+
+
+def views_of_pose(split: str, known: bool) -> Iterable[str]:
+    """The open_vocab configs that show a pose shard of this split and kind."""
+    for config in ("open_vocab_known", "open_vocab_unknown"):
+        if known_only(config) is known and split in config_splits(config):
+            yield config

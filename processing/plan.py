@@ -1,0 +1,137 @@
+"""Which picture goes into which shard and row group: one plan for all configs.
+
+The plan depends on names, sizes, seed and shard size alone, so it is the same for any number of workers.
+Pictures stand in the same shards, row groups and order in every config, so that storage that keeps equal
+chunks once (as the Hub does) keeps a picture's copies once. A shard is wholly of known or wholly of unknown
+categories, so that open_vocab_known and open_vocab_unknown are lists of pose's shards.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from ImageNet3D import Entry, Survey
+
+# The viewer of the Hub fetches a dictionary page whole and gives up at 300 MB.
+MAX_ROW_GROUP_PICTURES = 100
+MAX_ROW_GROUP_BYTES = 100 * 10**6
+
+# Some 600 rows of the v1.0 release: small enough that several readers mix categories well.
+DEFAULT_SHARD_SIZE = "48MB"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The pictures of one shard, the same for every config.
+
+    Attributes:
+        split: "train" or "validation".
+        number: from 0, over both kinds of the split.
+        total: shards of the split.
+        known: whether all its categories are known ones, or none.
+        row_groups: the pictures, in order, as they fall into row groups.
+    """
+
+    split: str
+    number: int
+    total: int
+    known: bool
+    row_groups: tuple[tuple[Entry, ...], ...]
+
+    @property
+    def name(self) -> str:
+        """The file name without its ending, the same in every config's folder."""
+        kind = "known" if self.known else "unknown"
+        return f"{self.split}-{self.number:05d}-of-{self.total:05d}-{kind}"
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All pictures, in order."""
+        return tuple(entry for group in self.row_groups for entry in group)
+
+
+def shard_pattern(split: str, known: bool | None) -> str:
+    """The glob that finds a split's shards in a config's folder: all, or those of one kind."""
+    kind = {None: "", True: "-known", False: "-unknown"}[known]
+    return f"{split}-*{kind}.parquet"
+
+
+def plan_shards(survey: Survey, shard_size: int) -> list[Shard]:
+    """The shards of both splits.
+
+    Args:
+        shard_size: bytes of pictures a shard should have at most.
+    """
+    return [
+        shard
+        for split, entries in survey.entries.items()
+        for shard in _plan_split(split, entries, shard_size)
+    ]
+
+
+def _plan_split(split: str, entries: Sequence[Entry], shard_size: int) -> list[Shard]:
+    kinds = {known: [e for e in entries if e.known is known] for known in (True, False)}
+    counts = _shard_counts({known: _weights(kind) for known, kind in kinds.items()}, shard_size)
+    # A kind's shards are spread evenly over the numbers: its j-th of n stands at the fraction (j + 1/2) / n.
+    placed = [
+        ((j + 0.5) / counts[known], not known, part)
+        for known, kind in kinds.items()
+        for j, part in enumerate(_cut(kind, counts[known]))
+    ]
+    placed.sort(key=lambda item: item[:2])
+    return [
+        Shard(split, number, len(placed), not unknown, tuple(map(tuple, _row_groups(part))))
+        for number, (_, unknown, part) in enumerate(placed)
+    ]
+
+
+def _weights(entries: Sequence[Entry]) -> list[int]:
+    """Bytes of each picture; a missing one counts a little, so that no run of them has no weight."""
+    return [max(e.size, 1) for e in entries]
+
+
+def _shard_counts(weights: dict[bool, list[int]], shard_size: int) -> dict[bool, int]:
+    """How many shards each kind gets: in proportion to its bytes, at least one if it has a picture."""
+    total = sum(map(sum, weights.values()))
+    pictures = {known: len(w) for known, w in weights.items()}
+    whole = _divisible(math.ceil(total / shard_size)) if total else 0
+    counts = {known: round(whole * sum(w) / total) if total else 0 for known, w in weights.items()}
+    counts = {known: min(max(n, 1), pictures[known]) for known, n in counts.items()}
+    larger = max(counts, key=lambda known: counts[known])
+    counts[larger] = max(counts[larger] + whole - sum(counts.values()), min(1, pictures[larger]))
+    return {known: min(n, pictures[known]) for known, n in counts.items()}
+
+
+def _divisible(count: int) -> int:
+    """The next count that common numbers of readers divide, at most a quarter above the one asked for."""
+    step = 2 ** max(0, int(math.log2(max(count, 1))) - 2)
+    return math.ceil(count / step) * step
+
+
+def _cut(entries: Sequence[Entry], parts: int) -> list[list[Entry]]:
+    """Runs of nearly equal bytes, none of them empty; `parts` is at most the number of entries."""
+    if parts == 0:
+        return []
+    ends = list(accumulate(_weights(entries)))
+    cuts = [0]
+    for part in range(1, parts):
+        goal = ends[-1] * part / parts
+        at = bisect_left(ends, goal) + 1
+        cuts.append(min(max(at, cuts[-1] + 1), len(entries) - (parts - part)))
+    return [list(entries[a:b]) for a, b in zip(cuts, [*cuts[1:], len(entries)], strict=True)]
+
+
+def _row_groups(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Runs within the limits of a row group, of nearly equal numbers of pictures."""
+    goal = math.ceil(len(entries) / math.ceil(len(entries) / MAX_ROW_GROUP_PICTURES))
+    groups: list[list[Entry]] = [[]]
+    size = 0
+    for entry in entries:
+        if groups[-1] and (len(groups[-1]) == goal or size + entry.size > MAX_ROW_GROUP_BYTES):
+            groups.append([])
+            size = 0
+        groups[-1].append(entry)
+        size += entry.size
+    return groups

@@ -1,0 +1,320 @@
+"""Writes one shard of every config: the unit of work, of resuming and of distribution.
+
+A shard's files get their names when they are whole, and its marker is written after them. The marker holds
+checksums, counts and findings, and the key of the build, so that running again continues where a build
+stopped and never mixes two builds.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import ImageNet3D
+from ImageNet3D import Entry, Finding, Picture, Release, Unusable
+from processing.ledger import NO_CAPTION, Account, reason_of_objects
+from processing.plan import Shard
+
+# The configs that have files; open_vocab_known and open_vocab_unknown are views of pose.
+TABLES = ("pose", "classification", "captions")
+
+# Columns whose values repeat within a row group; a picture with several objects is stored once.
+_DICTIONARY_COLUMNS = ["image.bytes", "image.path", "image_id", "category_caption"]
+# Past its limit the writer falls back to plain without a word; a row group has at most 100 MB of pictures.
+_DICTIONARY_LIMIT = 2**30
+
+BOOKKEEPING = ".build"  # in the built folder; hidden, never published
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """One Parquet file as it was written.
+
+    Attributes:
+        path: inside the built folder.
+        size: bytes of the file.
+        sha256: hexadecimal.
+        rows: of the file.
+        table_bytes: of the rows as Arrow tables.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    rows: int
+    table_bytes: int
+
+
+@dataclass
+class ShardResult:
+    """What became of one shard, or of pictures that no shard takes.
+
+    Attributes:
+        name: of the shard.
+        split: of all its pictures.
+        known: whether its categories are known ones.
+        files: config -> file; a config without rows has none.
+        accounts: config -> account.
+        findings: in the order of the pictures.
+        pictures, objects: as read.
+    """
+
+    name: str
+    split: str
+    known: bool
+    files: dict[str, WrittenFile] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    pictures: int = 0
+    objects: int = 0
+
+    def to_json(self, key: str) -> str:
+        """The marker of a shard of the build `key`."""
+        data = {
+            **asdict(self),
+            "key": key,
+            "accounts": {config: account.to_dict() for config, account in self.accounts.items()},
+        }
+        return json.dumps(data, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, key: str) -> "ShardResult | None":
+        """The inverse of `to_json`; None for the marker of another build."""
+        data = json.loads(text)
+        if data.pop("key") != key:
+            return None
+        data["files"] = {config: WrittenFile(**file) for config, file in data["files"].items()}
+        data["accounts"] = {
+            config: Account.from_dict(account) for config, account in data["accounts"].items()
+        }
+        data["findings"] = [Finding(**finding) for finding in data["findings"]]
+        return cls(**data)
+
+
+def write_shard(
+    release: Release, shard: Shard, configs: Sequence[str], folder: Path, key: str
+) -> ShardResult:
+    """Read a shard's pictures and write its file for each config.
+
+    Args:
+        configs: of `TABLES`.
+        folder: the built folder.
+        key: of the build, for the marker.
+
+    Raises:
+        OSError: if the folder cannot be written; nothing half-written carries a final name then.
+    """
+    if (done := finished_shard(folder, shard, key)) is not None:
+        return done
+    result = ShardResult(shard.name, shard.split, shard.known)
+    result.accounts = {config: Account() for config in configs}
+    with ExitStack() as stack:
+        writers = {
+            c: stack.enter_context(_ShardWriter(folder, f"{c}/{shard.name}.parquet", c)) for c in configs
+        }
+        for group in shard.row_groups:
+            pictures = _read_group(release, group, configs, result)
+            for config, writer in writers.items():
+                writer.write(ImageNet3D.rows(config, pictures, release.category_captions))
+        for config, writer in writers.items():
+            if (written := writer.finish()) is not None:
+                result.files[config] = written
+                result.accounts[config].written = written.rows
+    write_whole(marker_path(folder, shard.name), result.to_json(key).encode())
+    return result
+
+
+def finished_shard(folder: Path, shard: Shard, key: str) -> ShardResult | None:
+    """The result of a shard that this build has finished already, if its files still are what was written."""
+    try:
+        result = ShardResult.from_json(marker_path(folder, shard.name).read_text("utf-8"), key)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    if result is None or not all(is_whole(folder, file) for file in result.files.values()):
+        return None
+    return result
+
+
+def is_whole(folder: Path, file: WrittenFile) -> bool:
+    """Whether a file's bytes are those that were written."""
+    try:
+        with (folder / file.path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
+    except FileNotFoundError:
+        return False
+
+
+def count_left_out(release: Release, entries: Sequence[Entry], configs: Sequence[str]) -> ShardResult:
+    """Account for pictures of one split and kind that no shard takes; their objects are counted too."""
+    result = ShardResult("left out", entries[0].split, entries[0].known)
+    result.accounts = {config: Account() for config in configs}
+    for entry in entries:
+        objects = 0
+        if entry.reason != "list_bad_id":
+            with suppress(Unusable):  # the picture is left out for its own reason already
+                objects = ImageNet3D.read_annotation(release, entry, []).num_objects
+        result.findings.append(Finding(entry.reason, entry.picture_file))
+        _count_picture(result, entry, objects, entry.reason)
+    return result
+
+
+def _read_group(
+    release: Release, entries: Sequence[Entry], configs: Sequence[str], result: ShardResult
+) -> list[Picture]:
+    """The usable pictures of a row group, those that every config has first: equal runs are stored once."""
+    pictures: list[Picture] = []
+    for entry in entries:
+        findings: list[Finding] = []
+        objects, file = 0, entry.annotation_file
+        try:
+            annotation = ImageNet3D.read_annotation(release, entry, findings)
+            objects, file = annotation.num_objects, entry.picture_file
+            picture = ImageNet3D.read_picture(release, entry, annotation, findings)
+        except Unusable as error:
+            findings.append(Finding(error.reason, file, None, error.value))
+            _count_picture(result, entry, objects, error.reason)
+        else:
+            pictures.append(picture)
+            _count_picture(result, entry, objects, "", findings)
+        result.findings += findings
+    return sorted(
+        pictures, key=lambda p: not all(ImageNet3D.has_rows(c, p.entry, p.annotation) for c in configs)
+    )
+
+
+def _count_picture(
+    result: ShardResult, entry: Entry, objects: int, reason: str, findings: Sequence[Finding] = ()
+) -> None:
+    """Enter a picture and its objects in the accounts as read, and as left out for `reason` if it is."""
+    result.pictures += 1
+    result.objects += objects
+    for config, account in result.accounts.items():
+        if config == "pose":
+            account.read += objects
+            lost = {reason: objects} if reason else Counter(reason_of_objects(findings).values())
+        else:
+            account.read += 1
+            no_caption = config == "captions" and entry.caption is None
+            lost = {reason or NO_CAPTION: 1} if reason or no_caption else {}
+        account.left_out.update({why: count for why, count in lost.items() if count})
+
+
+class _ShardWriter:
+    """Writes one Parquet file under a temporary name; `finish` gives it its own."""
+
+    def __init__(self, folder: Path, path: str, config: str) -> None:
+        self._folder, self._path = folder, path
+        self._temporary = folder / BOOKKEEPING / "tmp" / f"{path.replace('/', '-')}.{os.getpid()}"
+        self._schema = shard_schema(config)
+        self._rows = self._table_bytes = 0
+
+    def __enter__(self) -> "_ShardWriter":
+        self._temporary.parent.mkdir(parents=True, exist_ok=True)
+        self._sink = _HashingFile(self._temporary.open("wb"))
+        self._parquet = pq.ParquetWriter(
+            self._sink,
+            self._schema,
+            compression="NONE",
+            use_dictionary=_DICTIONARY_COLUMNS,
+            dictionary_pagesize_limit=_DICTIONARY_LIMIT,
+        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._parquet.close()
+        self._sink.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def write(self, table: pa.Table) -> None:
+        """Write rows as one row group."""
+        if len(table):
+            self._parquet.write_table(table.cast(self._schema), row_group_size=len(table))
+            self._rows += len(table)
+            self._table_bytes += table.nbytes
+
+    def finish(self) -> WrittenFile | None:
+        """Close the file and give it its final name; None, and no file, if it has no rows."""
+        self._parquet.close()
+        self._sink.close()
+        if not self._rows:
+            return None
+        final = self._folder / self._path
+        final.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary.replace(final)
+        digest = self._sink.sha256.hexdigest()
+        return WrittenFile(self._path, self._sink.size, digest, self._rows, self._table_bytes)
+
+
+class _HashingFile:
+    """A file to write that knows the checksum of its bytes, and that they are on the disk when closed."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        """Write and digest."""
+        self.sha256.update(data)
+        self.size += len(data)
+        return self._stream.write(data)
+
+    def flush(self) -> None:
+        """Flush to the operating system."""
+        self._stream.flush()
+
+    @property
+    def closed(self) -> bool:
+        """As of a file."""
+        return self._stream.closed
+
+    def close(self) -> None:
+        """Flush to the disk and close."""
+        if not self._stream.closed:
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+
+
+def shard_schema(config: str) -> pa.Schema:
+    """The Arrow schema of a config's shards, with its features embedded for `load_dataset("parquet", …)`."""
+    features = ImageNet3D.config_features(config)
+    described = json.dumps({"info": {"features": portable(features.to_dict())}})
+    return pa.schema(list(features.arrow_schema), metadata={"huggingface": described})
+
+
+def portable(features: Any) -> Any:
+    """Features as JSON that `datasets` from 3.6 on reads: before version 4 a List was a Sequence, or […]."""
+    if isinstance(features, list):
+        return [portable(item) for item in features]
+    if not isinstance(features, Mapping):
+        return features
+    if features.get("_type") == "List":
+        if "length" not in features:
+            return [portable(features["feature"])]
+        return {"feature": portable(features["feature"]), "length": features["length"], "_type": "Sequence"}
+    return {name: portable(value) for name, value in features.items()}
+
+
+def marker_path(folder: Path, name: str) -> Path:
+    """Where a finished shard's marker stands."""
+    return folder / BOOKKEEPING / "done" / f"{name}.json"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that its name never stands for half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
