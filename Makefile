@@ -1,0 +1,52 @@
+# make demo    a synthetic release, built, loaded in every config, drawn on a page
+# make test    lint-free environments for the newest datasets and for 3.6, then all tests
+# make build RAW=imagenet3d_v1.zip OUT=ImageNet3D    the real thing
+
+PYTHON ?= python3
+BIN := .venv/bin
+DATASETS3 := .venv-datasets3/bin/python
+
+.PHONY: demo test build lint clean
+
+demo: .venv/ready
+	rm -rf demo
+	$(BIN)/python -m processing sample demo/raw
+	$(BIN)/python -m processing build demo/raw demo/ImageNet3D
+	$(BIN)/python -c "$$LOAD_EVERY_CONFIG" demo/ImageNet3D
+	$(BIN)/python -m processing preview demo/raw demo/preview.html
+	@echo "Look at demo/preview.html"
+
+define LOAD_EVERY_CONFIG
+import sys
+from datasets import disable_progress_bars, get_dataset_config_names, load_dataset
+disable_progress_bars()
+for config in get_dataset_config_names(sys.argv[1]):
+    for split, rows in load_dataset(sys.argv[1], config).items():
+        print(f"{config:20} {split:12} {len(rows):6,} rows   first picture {rows[0]['image'].size}")
+endef
+export LOAD_EVERY_CONFIG
+
+test: .venv/ready .venv-datasets3/ready
+	$(BIN)/python -m pytest -n 2 $(PYTEST_FLAGS)
+
+build: .venv/ready
+	@test -n "$(RAW)" -a -n "$(OUT)" || { echo "usage: make build RAW=imagenet3d_v1.zip OUT=ImageNet3D"; exit 2; }
+	$(BIN)/python -m processing build $(RAW) $(OUT) $(BUILD_FLAGS)
+
+lint: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf .venv .venv-datasets3 demo build *.egg-info
+
+.venv/ready: pyproject.toml requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+# The oldest datasets that is supported, in an environment of its own: 4 and later cannot run loading scripts.
+.venv-datasets3/ready: requirements.txt
+	$(PYTHON) -m venv .venv-datasets3
+	$(DATASETS3) -m pip install --quiet "datasets==3.6.0" --requirement requirements.txt
+	touch $@
