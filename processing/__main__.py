@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 problems found in the data or on the way, 2 wrong usage.
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,7 +24,7 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
 
         try:
             command(*args, **kwargs)
-        except (ImageNet3D.ReleaseError, BuildError, FileExistsError, OSError) as error:
+        except (ImageNet3D.ReleaseError, BuildError, OSError) as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             raise click.ClickException("interrupted; run the same command again to go on") from None
@@ -50,7 +51,10 @@ def sample(out: str, categories: int, images_per_category: int, seed: int) -> No
     """Write a synthetic raw tree, in which picture, mesh, pose and box agree, to OUT."""
     from processing.sample import write_sample
 
-    write_sample(out, categories, images_per_category, seed)
+    try:
+        write_sample(out, categories, images_per_category, seed)
+    except (ValueError, FileExistsError, ImportError) as error:
+        raise click.UsageError(str(error)) from error
 
 
 @main.command()
@@ -73,6 +77,47 @@ def build(raw: str, out: str, **options: Any) -> None:
     from processing.build import build
 
     click.echo(str(build(raw, out, **options)))
+
+
+@main.command()
+@click.argument("predictions")
+@click.option("--dataset", "out", required=True, metavar="OUT", help="The built folder with the truth.")
+@click.option("--config", default=ImageNet3D.DEFAULT_CONFIG, show_default=True, help="A config with poses.")
+@click.option("--split", default="validation", show_default=True, type=click.Choice(list(ImageNet3D.SPLITS)))
+@click.option("--groups", metavar="FILE", help="JSON file {group: [category, …]} to report on.")
+@click.option("--json", "json_file", metavar="FILE", help="Also write the figures as JSON.")
+@click.option(
+    "--plot", "plot_file", metavar="FILE", help="Also draw accuracy against threshold (PNG, SVG, PDF)."
+)
+@_told_plainly
+def evaluate(
+    predictions: str,
+    out: str,
+    config: str,
+    split: str,
+    groups: str | None,
+    json_file: str | None,
+    plot_file: str | None,
+) -> None:
+    """Score PREDICTIONS (Parquet, CSV or JSON lines) with the paper's metrics.
+
+    Rows are keyed by image_id and object_index and hold azimuth, elevation and theta in radians, or a
+    rotation of nine numbers (`rotation`, or r00 … r22 in CSV); with a `category` they also count as
+    classification.
+    """
+    from processing.evaluate import PredictionError, evaluate
+
+    try:
+        report = evaluate(predictions, out, config, split, groups)
+    except PredictionError as error:
+        raise click.ClickException(str(error)) from error
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if json_file:
+        Path(json_file).write_text(report.to_json(), "utf-8")
+    if plot_file:
+        report.plot(plot_file)
+    click.echo(str(report))
 
 
 if __name__ == "__main__":

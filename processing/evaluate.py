@@ -1,0 +1,438 @@
+"""Predictions against the truth of a built folder: the paper's figures as a table, JSON and a plot.
+
+A file of predictions has one row an object, with the columns
+
+    image_id, object_index      the key of the object, as in the dataset
+    azimuth, elevation, theta   the pose in radians, any range; or instead
+    rotation                    nine numbers, the object-to-camera rotation row by row (Parquet, JSON lines)
+    r00, r01, r02, r10 ... r22  the same in CSV
+    category                    the predicted category's name; optional, for classification and both together
+
+and is Parquet, CSV or JSON lines by its ending (.parquet, .csv, .jsonl or .ndjson). The first row of JSON
+lines tells which columns there are. Other columns are ignored, and not read. Every object of the split needs
+exactly one prediction: a missing, doubled or foreign key is an error that names it, for an average over
+whatever happens to be there compares with nothing.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from os import PathLike, fspath
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from tabulate import SEPARATING_LINE, tabulate
+
+import ImageNet3D
+from processing import geometry, metrics
+from processing.metrics import Summary
+
+KEYS = ["image_id", "object_index"]
+ANGLES = list(ImageNet3D.ANGLES)
+ENTRIES = [f"r{row}{column}" for row in range(3) for column in range(3)]
+TRUTH_COLUMNS = [*KEYS, *ANGLES, "category", "known", "object_status"]
+
+COLUMN_TYPES = {
+    "image_id": pa.string(),
+    "object_index": pa.int64(),
+    **dict.fromkeys([*ANGLES, *ENTRIES], pa.float64()),
+    "rotation": pa.list_(pa.float64()),
+    "category": pa.string(),
+}
+
+# The folder and the files that hold a config's truth. open_vocab_* share the shards of pose (DESIGN,
+# section 4).
+SHARDS = {
+    "pose": ("pose", "{split}-*.parquet"),
+    "open_vocab_known": ("pose", "{split}-*-known.parquet"),
+    "open_vocab_unknown": ("pose", "{split}-*-unknown.parquet"),
+    "object_centric": ("object_centric", "{split}-*.parquet"),
+}
+
+# Of the plot and of the curves in the JSON, in degrees.
+THRESHOLDS = np.arange(181)
+
+# Rows whose matrices are worked on at once: they fit the processor's cache, and memory does not grow with
+# the file.
+CHUNK = 2**15
+
+# How many keys an error names.
+NAMED = 5
+
+
+class PredictionError(ValueError):
+    """The predictions do not fit the dataset, or hold what is not a pose."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one file of predictions on one split."""
+
+    config: str
+    split: str
+    overall: Summary
+    by: Mapping[str, Sequence[Summary]]  # known, status, category and, if groups were given, group
+    curves: Mapping[str, Sequence[float]]  # pose accuracy below 0, 1, ... 180 degrees: all, known, unknown
+
+    def __str__(self) -> str:
+        """Return a table of shares in percent and errors in degrees."""
+        headers = ["by", "name", "objects", "π/6 %", "π/18 %", "median °", "mean °"]
+        if self.overall.classification is not None:
+            headers += ["class %", "joint π/6 %", "joint π/18 %"]
+        rows = [_table_row("all", self.overall)]
+        for by, summaries in self.by.items():
+            rows += [SEPARATING_LINE, *(_table_row(by, summary) for summary in summaries)]
+        table = tabulate(rows, headers, floatfmt=".1f")
+        return f"{self.config}, {self.split}\n\n{table}"
+
+    def to_json(self) -> str:
+        """Return everything as JSON: shares in [0, 1], errors in degrees, null for what does not exist."""
+        return json.dumps(_without_nan(asdict(self)), indent=2, ensure_ascii=False, allow_nan=False)
+
+    def plot(self, path: str | PathLike[str]) -> None:
+        """Write a plot of pose accuracy against the threshold.
+
+        Args:
+            path: its ending gives the format: .png, .svg or .pdf.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError(
+                "the plot needs matplotlib, which comes with the extra: pip install '.[demo]'"
+            ) from error
+        # A figure of its own, not pyplot's: no display, no state shared with the caller's plots.
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.add_subplot(
+            xlabel="rotation error below (degrees)",
+            ylabel="share of objects",
+            xlim=(0, 180),
+            ylim=(0, 1),
+            title=f"{self.config}, {self.split}",
+        )
+        for name, accuracy in self.curves.items():
+            axes.plot(THRESHOLDS, accuracy, label=name)
+        for threshold, label in [(metrics.COARSE, "π/6"), (metrics.FINE, "π/18")]:
+            axes.axvline(math.degrees(threshold), color="grey", linestyle=":")
+            axes.annotate(label, (math.degrees(threshold), 1.01), ha="center", annotation_clip=False)
+        axes.legend(loc="lower right")
+        figure.savefig(fspath(path))
+
+
+def evaluate(
+    predictions: str | PathLike[str],
+    dataset: str | PathLike[str],
+    config: str = "pose",
+    split: str = "validation",
+    groups: Mapping[str, Sequence[str]] | str | PathLike[str] | None = None,
+) -> Report:
+    """Compare predictions with the truth of a built folder.
+
+    Args:
+        predictions: a file as the module's docstring describes; a path or any fsspec URL.
+        dataset: the folder that `build` wrote; a path or any fsspec URL, as hf://datasets/ccvl/ImageNet3D.
+        config: pose, open_vocab_known, open_vocab_unknown or object_centric.
+        split: train or validation; open_vocab_unknown has validation only.
+        groups: names of groups and the categories in each, or the path of a JSON file with that. A category
+            may be in several groups, or in none.
+
+    Returns:
+        The figures overall, for known and unknown categories, per status, per category and per group.
+
+    Raises:
+        PredictionError: keys are missing, doubled or foreign; values are missing, not finite, not a rotation
+            or not a category; columns are missing. The message names the first few keys and counts all.
+        FileNotFoundError: a file or the config's shards are not there.
+        ValueError: the config, the split, the file's ending or a group is none that exists.
+    """
+    truth = read_truth(dataset, config, split)
+    categories = _groups(groups)
+    predicted = _aligned(read_predictions(predictions), truth)
+    error = _pose_errors(predicted, truth)
+    correct = _correct_categories(predicted, truth) if "category" in predicted.column_names else None
+    return Report(
+        config=config,
+        split=split,
+        overall=metrics.summarise("all", error, correct),
+        by=_breakdown(truth, error, correct, categories),
+        curves=_curves(truth, error),
+    )
+
+
+def read_truth(dataset: str | PathLike[str], config: str, split: str) -> pa.Table:
+    """Return the columns of a split that evaluation needs; of the shards, only those are read.
+
+    Raises:
+        FileNotFoundError: the config has no shards of that split there.
+        ValueError: the config or the split does not exist.
+    """
+    if config not in SHARDS:
+        raise ValueError(f"config {config!r} has no poses to compare with; choose one of {', '.join(SHARDS)}")
+    if split not in ImageNet3D.SPLITS or (config == "open_vocab_unknown" and split != "validation"):
+        raise ValueError(f"config {config!r} has no split {split!r}")
+    files, root = fsspec.url_to_fs(fspath(dataset))
+    folder, pattern = SHARDS[config]
+    pattern = pattern.format(split=split)
+    where = f"{root.rstrip('/')}/{folder}"
+    # Listed and matched by name, because the path itself may hold characters that a glob would take for its
+    # own.
+    listed = files.ls(where, detail=False) if files.isdir(where) else []
+    shards = sorted(path for path in listed if fnmatch.fnmatchcase(path.rsplit("/", 1)[-1], pattern))
+    if not shards:
+        raise FileNotFoundError(
+            f"no files {folder}/{pattern} in {fspath(dataset)}; give the folder that "
+            "`python -m processing build` wrote"
+        )
+    tables = []
+    for shard in shards:
+        with files.open(shard) as handle:
+            tables.append(pq.ParquetFile(handle).read(columns=TRUTH_COLUMNS).replace_schema_metadata(None))
+    return pa.concat_tables(tables)
+
+
+def read_predictions(path: str | PathLike[str]) -> pa.Table:
+    """Return the columns of a file of predictions that count, typed as in `COLUMN_TYPES`.
+
+    The rotation of a CSV file comes as one column of nine numbers, as in the other formats.
+
+    Raises:
+        PredictionError: columns are missing, or values are not of their type.
+        FileNotFoundError: the file is not there.
+        ValueError: the ending is none of those known.
+    """
+    path = fspath(path)
+    readers = {".parquet": _read_parquet, ".csv": _read_csv, ".jsonl": _read_json, ".ndjson": _read_json}
+    ending = path[path.rfind(".") :].lower()
+    if ending not in readers:
+        raise ValueError(f"{path} does not end in {', '.join(readers)}, which tells the format")
+    files, inner = fsspec.url_to_fs(path)
+    try:
+        table = readers[ending](files, inner)
+        return pa.table({name: table[name].cast(COLUMN_TYPES[name]) for name in table.column_names})
+    except (pa.ArrowException, json.JSONDecodeError) as error:
+        raise PredictionError(f"{path}: {error}") from error
+
+
+def _read_parquet(files: fsspec.AbstractFileSystem, path: str) -> pa.Table:
+    with files.open(path) as handle:
+        source = pq.ParquetFile(handle)
+        return source.read(columns=_wanted(source.schema_arrow.names, path))
+
+
+def _read_csv(files: fsspec.AbstractFileSystem, path: str) -> pa.Table:
+    with files.open(path) as handle, pyarrow.csv.open_csv(handle) as reader:
+        wanted = _wanted(reader.schema.names, path)
+    options = pyarrow.csv.ConvertOptions(
+        include_columns=wanted, column_types={name: COLUMN_TYPES[name] for name in wanted}
+    )
+    with files.open(path) as handle:
+        table = pyarrow.csv.read_csv(handle, convert_options=options)
+    if ENTRIES[0] not in wanted:
+        return table
+    entries = np.column_stack([table[name].to_numpy() for name in ENTRIES])
+    rotation = pa.FixedSizeListArray.from_arrays(pa.array(entries.ravel()), 9)
+    return table.drop_columns(ENTRIES).append_column("rotation", rotation)
+
+
+def _read_json(files: fsspec.AbstractFileSystem, path: str) -> pa.Table:
+    with files.open(path) as handle:
+        first = json.loads(handle.readline() or b"{}")
+    if not isinstance(first, dict):
+        raise PredictionError(f"{path} does not hold one JSON object a line")
+    wanted = _wanted(list(first), path)
+    options = pyarrow.json.ParseOptions(
+        explicit_schema=pa.schema({name: COLUMN_TYPES[name] for name in wanted}),
+        unexpected_field_behavior="ignore",
+    )
+    with files.open(path) as handle:
+        return pyarrow.json.read_json(handle, parse_options=options)
+
+
+def _wanted(names: Sequence[str], path: str) -> list[str]:
+    """Return which of a file's columns to read: the key, one form of a pose, and the category if there."""
+    forms = [ANGLES, ["rotation"], ENTRIES]
+    present = [form for form in forms if set(form) <= set(names)]
+    missing = [name for name in KEYS if name not in names]
+    if missing or len(present) != 1:
+        raise PredictionError(
+            f"{path} has the columns {', '.join(names) or 'none'}; it needs {' and '.join(KEYS)}, and either "
+            f"{', '.join(ANGLES)} or a rotation ({ENTRIES[0]} to {ENTRIES[-1]} in CSV), not both"
+        )
+    return [*KEYS, *present[0], *(["category"] if "category" in names else [])]
+
+
+def _aligned(predicted: pa.Table, truth: pa.Table) -> pa.Table:
+    """Return the predictions in the order of the truth, having made sure that each object has exactly one."""
+    wanted, given = _numbered_keys(truth, truth), _numbered_keys(predicted, truth)
+    by_key = np.argsort(wanted)
+    ordered = wanted[by_key]
+    twice = np.append(False, ordered[1:] == ordered[:-1])
+    if twice.any():
+        raise ValueError(f"the dataset itself is broken: {_described(by_key[twice], 'there twice', truth)}")
+    place = np.minimum(np.searchsorted(ordered, given), len(ordered) - 1)
+    foreign = ordered[place] != given
+    rows = by_key[place[~foreign]]
+    counts = np.bincount(rows, minlength=truth.num_rows)
+    problems = [
+        _described(np.flatnonzero(counts > 1), "predicted more than once", truth),
+        _described(np.flatnonzero(counts == 0), "without a prediction", truth),
+        _described(np.flatnonzero(foreign), "predicted but not in the dataset", predicted),
+    ]
+    if any(problems):
+        raise PredictionError("; ".join(filter(None, problems)))
+    # The rows are now a permutation: sorting it inverts it.
+    return predicted.take(pa.array(np.argsort(rows)))
+
+
+def _numbered_keys(table: pa.Table, truth: pa.Table) -> NDArray[np.int64]:
+    """Return one number a key, equal for equal keys and -1 for one that cannot be in the truth.
+
+    Numbers sort and compare many times faster than pairs of a string and a number.
+    """
+    objects = pc.max(truth["object_index"]).as_py() + 1
+    picture = pc.index_in(table["image_id"], value_set=pc.unique(truth["image_id"]))
+    picture = pc.fill_null(picture, -1).to_numpy().astype(np.int64)
+    index = pc.fill_null(table["object_index"], -1).to_numpy()
+    possible = (picture >= 0) & (index >= 0) & (index < objects)
+    return np.where(possible, picture * objects + index, -1)
+
+
+def _described(rows: NDArray[np.int64], what: str, objects: pa.Table) -> str:
+    """Return how many objects have a problem and the keys of the first few; nothing if there are none."""
+    if not len(rows):
+        return ""
+    first = objects.select(KEYS).take(pa.array(rows[:NAMED])).to_pylist()
+    names = ", ".join(f"{key['image_id']} object {key['object_index']}" for key in first)
+    more = ", ..." if len(rows) > NAMED else ""
+    return f"{len(rows):,} {'object' if len(rows) == 1 else 'objects'} {what}: {names}{more}"
+
+
+def _refuse(bad: NDArray[np.bool_], what: str, objects: pa.Table) -> None:
+    if bad.any():
+        raise PredictionError(_described(np.flatnonzero(bad), what, objects))
+
+
+def _pose_errors(predicted: pa.Table, truth: pa.Table) -> NDArray[np.float64]:
+    """Return the rotation error of every object (N,) in radians."""
+    given = _columns(truth, ANGLES)
+    if not np.isfinite(given).all():
+        raise ValueError("the dataset itself is broken: it holds angles that are not finite; run `verify`")
+    if "rotation" in predicted.column_names:
+        values = _rotations(predicted)
+    else:
+        values = _columns(predicted, ANGLES)
+        _refuse(~np.isfinite(values).all(axis=1), "with a pose that is missing or not finite", predicted)
+    error = np.empty(len(given))
+    for start in range(0, len(given), CHUNK):
+        rows = slice(start, start + CHUNK)
+        pose = values[rows] if values.ndim == 3 else geometry.rotation_from_viewpoint(*values[rows].T)
+        error[rows] = geometry.rotation_error(pose, geometry.rotation_from_viewpoint(*given[rows].T))
+    return error
+
+
+def _rotations(predicted: pa.Table) -> NDArray[np.float64]:
+    """Return the predicted rotations (N, 3, 3)."""
+    column = predicted["rotation"]
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    _refuse(lengths != 9, "with a rotation that is missing or not nine numbers", predicted)
+    entries = pc.list_flatten(column).to_numpy().reshape(-1, 3, 3)
+    _refuse(~np.isfinite(entries).all(axis=(1, 2)), "with a pose that is missing or not finite", predicted)
+    valid = [geometry.is_rotation(entries[start : start + CHUNK]) for start in range(0, len(entries), CHUNK)]
+    _refuse(~np.concatenate(valid), "with nine numbers that are not a rotation matrix", predicted)
+    return entries
+
+
+def _correct_categories(predicted: pa.Table, truth: pa.Table) -> NDArray[np.bool_]:
+    names = pa.array(ImageNet3D.CATEGORIES, pa.string())
+    codes = pc.index_in(predicted["category"], value_set=names)
+    unnamed = pc.is_null(codes).to_numpy()
+    if unnamed.any():
+        strange = pc.unique(predicted["category"].filter(pa.array(unnamed))).slice(0, NAMED).to_pylist()
+        _refuse(unnamed, f"with a category that does not exist ({', '.join(map(repr, strange))})", predicted)
+    return codes.to_numpy() == truth["category"].to_numpy()
+
+
+def _columns(table: pa.Table, names: Sequence[str]) -> NDArray[np.float64]:
+    return np.column_stack([table[name].to_numpy() for name in names])
+
+
+def _groups(groups: Mapping[str, Sequence[str]] | str | PathLike[str] | None) -> Mapping[str, Sequence[str]]:
+    if groups is None:
+        return {}
+    if not isinstance(groups, Mapping):
+        with fsspec.open(fspath(groups), encoding="utf-8", mode="rt") as handle:
+            groups = json.load(handle)
+    strange = sorted({name for names in groups.values() for name in names} - set(ImageNet3D.CATEGORIES))
+    if strange:
+        raise ValueError(f"the groups name categories that do not exist: {', '.join(strange)}")
+    return groups
+
+
+def _breakdown(
+    truth: pa.Table,
+    error: NDArray[np.float64],
+    correct: NDArray[np.bool_] | None,
+    groups: Mapping[str, Sequence[str]],
+) -> dict[str, list[Summary]]:
+    category = truth["category"].to_numpy()
+    known = truth["known"].to_numpy()
+    statuses = [*ImageNet3D.OBJECT_STATUS, "none"]
+    status = pc.fill_null(truth["object_status"], len(statuses) - 1).to_numpy()
+    by = {
+        "known": metrics.summarise_by(np.where(known, 0, 1), ["known", "unknown"], error, correct),
+        "status": metrics.summarise_by(status, statuses, error, correct),
+    }
+    # Not by codes as the others: groups may share categories.
+    for name, members in groups.items():
+        inside = np.isin(category, [ImageNet3D.CATEGORY_IDS[member] for member in members])
+        summary = metrics.summarise(name, error[inside], None if correct is None else correct[inside])
+        by.setdefault("group", []).append(summary)
+    by["category"] = metrics.summarise_by(category, ImageNet3D.CATEGORIES, error, correct)
+    return by
+
+
+def _curves(truth: pa.Table, error: NDArray[np.float64]) -> dict[str, list[float]]:
+    known = truth["known"].to_numpy()
+    parts = {"all": np.ones(len(error), dtype=bool)}
+    if known.any() and not known.all():
+        parts |= {"known": known, "unknown": ~known}
+    return {
+        name: metrics.accuracy_curve(error[part], np.radians(THRESHOLDS)).tolist()
+        for name, part in parts.items()
+    }
+
+
+def _table_row(by: str, summary: Summary) -> list[str | float | None]:
+    shares = [summary.classification, summary.joint_pi_6, summary.joint_pi_18]
+    return [
+        by,
+        summary.name,
+        summary.objects,
+        100 * summary.accuracy_pi_6,
+        100 * summary.accuracy_pi_18,
+        summary.median_error,
+        summary.mean_error,
+        *(100 * share for share in shares if share is not None),
+    ]
+
+
+def _without_nan(value: object) -> object:
+    """Return nested values with None for NaN, which JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
