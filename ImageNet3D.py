@@ -255,7 +255,7 @@ _REASONS = (
     Reason("picture_size_differs", KEPT, "the annotation names another size; the picture's own is used"),
     # annotation files
     Reason("annotation_missing", LEFT_OUT, "a listed picture has no annotation"),
-    Reason("annotation_too_large", LEFT_OUT, "an annotation exceeds the limit of bytes"),
+    Reason("annotation_too_large", LEFT_OUT, "an annotation exceeds the limit of bytes or objects"),
     Reason("annotation_not_npz", LEFT_OUT, "an annotation is no zip of arrays, or is damaged"),
     Reason("annotation_not_array", LEFT_OUT, "an annotation does not hold the object array 'annotations'"),
     Reason("annotation_forbidden", LEFT_OUT, "a pickle asks for more than numbers, text and numpy arrays"),
@@ -290,9 +290,10 @@ REASONS: Mapping[str, Reason] = MappingProxyType({reason.code: reason for reason
 
 ANGLE_TOLERANCE = 0.01  # radians; rounding in the annotation tool, not another unit
 MAX_PICTURE_BYTES = 100 * 10**6  # a row group's limit
-MAX_PICTURE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS or 2**28 // 3  # past it Pillow warns of a decompression bomb
+MAX_PICTURE_PIXELS = 2**28 // 3  # past it Pillow, as it comes, warns of a decompression bomb
 MAX_ANNOTATION_BYTES = 2**20  # real ones have some 2 KB
-MAX_LIST_BYTES = 2**26
+MAX_OBJECTS = 1000  # of a picture; a file of 1 MB can name one object 500,000 times
+MAX_LIST_BYTES = 2**22  # some 200,000 image ids; the whole release has less than half of that
 MAX_CAPTIONS_BYTES = 2**30
 
 
@@ -389,9 +390,8 @@ class RawTree:
             self._state = _state(self._fs.info(self._location))
             self._top = self._find_top_member()
         else:
-            raise ReleaseError(
-                f"{self.path}: no such folder or zip; give the raw release, zipped or unpacked"
-            )
+            message = f"{self.path}: no such folder or zip; give the raw release, zipped or unpacked"
+            raise ReleaseError(message) from _refusal(self._fs, self._location)
 
     def _find_top_folder(self) -> str:
         """The folder that holds images/: the path itself, or the only folder in it that does."""
@@ -443,10 +443,17 @@ class RawTree:
         return data
 
     def _read_file(self, name: str, limit: int) -> bytes:
+        path = f"{self._top}/{name}"
+        if self._is_local and not self._fs.isfile(path):  # a name too long, or a pipe that would block
+            raise FileNotFoundError(name)
         try:
-            return self._fs.cat_file(f"{self._top}/{name}", start=0, end=limit + 1)
+            return self._fs.cat_file(path, start=0, end=limit + 1)
         except (IsADirectoryError, NotADirectoryError) as error:
             raise FileNotFoundError(name) from error
+
+    @property
+    def _is_local(self) -> bool:
+        return "file" in np.atleast_1d(self._fs.protocol)
 
     def _read_member(self, name: str, limit: int) -> bytes:
         try:
@@ -489,7 +496,7 @@ class RawTree:
         """Path inside the tree -> (bytes, what changes when the file changes)."""
         files: dict[str, tuple[int, str]] = {}
         for folder in TREE_FOLDERS:
-            if "file" in np.atleast_1d(self._fs.protocol):
+            if self._is_local:
                 files.update(_scan_local_folder(f"{self._top}/{folder}", folder))
                 continue
             for path, info in self._fs.find(f"{self._top}/{folder}", detail=True).items():
@@ -511,10 +518,14 @@ class RawTree:
             digest.update(state.encode("utf-8", "surrogateescape"))
             if info.is_dir():
                 continue
-            name = info.filename.removeprefix(self._top)
             if _is_unsafe(info):
                 findings.append(Finding("member_unsafe_path", shown(info.orig_filename)))
                 continue
+            if not info.filename.startswith(self._top):
+                if info.filename.startswith(tuple(f"{folder}/" for folder in TREE_FOLDERS)):
+                    findings.append(Finding("file_unexpected", info.filename))
+                continue
+            name = info.filename.removeprefix(self._top)
             if name in sizes and info.filename not in _conflicts(self.archive):
                 findings.append(Finding("member_duplicate", name))
             if (reason := _member_problem(info)) and not name.startswith(_READ_LATER):
@@ -563,6 +574,15 @@ def _conflicts(archive: zipfile.ZipFile) -> frozenset[str]:
     return frozenset(name for name, states in contents.items() if len(states) > 1)
 
 
+def _refusal(fs: fsspec.AbstractFileSystem, location: str) -> Exception | None:
+    """Why a file system does not show a path; isfile and isdir keep it to themselves."""
+    try:
+        fs.info(location)
+    except Exception as error:
+        return error
+    return None
+
+
 def _state(info: Mapping[str, Any]) -> str:
     """What changes when a file changes, from what its file system says of it."""
     keys = ("ETag", "etag", "md5Hash", "blob_id", "mtime", "LastModified", "last_modified", "updated")
@@ -578,7 +598,9 @@ def _scan_local_folder(folder: str, prefix: str) -> Iterator[tuple[str, tuple[in
         return
     for entry in entries:
         name = f"{prefix}/{entry.name}"
-        if entry.is_dir():
+        if entry.is_symlink() and not Path(entry.path).exists():
+            continue  # leads nowhere, or to itself
+        if entry.is_dir(follow_symlinks="/" not in prefix):  # further down a link could lead in circles
             yield from _scan_local_folder(entry.path, name)
         elif entry.is_file():
             status = entry.stat()
@@ -659,12 +681,17 @@ def _caption_texts(name: str, data: bytes, findings: list[Finding]) -> Iterator[
     else:
         raise ReleaseError(f'captions/{name}: neither {{key: text}} nor a list of {{"category", "caption"}}')
     for key, text in pairs:
-        if isinstance(key, str) and isinstance(text, str):
+        if isinstance(key, str) and isinstance(text, str) and _is_unicode(text):
             yield key, text
         else:
             findings.append(
                 Finding("caption_wrong_type", f"captions/{name}", None, f"{shown(key)}: {shown(text)}")
             )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a text: JSON lets one half of a surrogate pair stand alone."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -753,7 +780,7 @@ class Survey:
 
 
 _PICTURE_OR_ANNOTATION = re.compile(
-    r"(?:images/(?=.*\.JPEG$)|annotations/(?=.*\.npz$))([^/]+/[^/]+)\.(?:JPEG|npz)"
+    r"(?:images/(?=.*\.JPEG$)|annotations/(?=.*\.npz$))([^/]+/[^/]+)\.(?:JPEG|npz)", re.DOTALL
 )
 _EXPECTED = re.compile(
     r"images/[^/]+/[^/]+\.JPEG|annotations/[^/]+/[^/]+\.npz|lists/[^/]+_imagenet_(?:train|val)\.txt"
@@ -786,7 +813,7 @@ def survey(tree: RawTree, captions: str | None = None, seed: int = 0) -> Survey:
     by_picture = texts.by_picture if texts else {}
     entries = {
         split: tuple(
-            Entry(e.image_id, split, listing.sizes.get(e.picture_file, 0), by_picture.get(e.image_id))
+            Entry(e.image_id, split, _size(listing, e.picture_file), by_picture.get(e.image_id))
             for e in in_order((e for e in listed if e.split == split), split, seed)
         )
         for split in SPLITS
@@ -795,6 +822,12 @@ def survey(tree: RawTree, captions: str | None = None, seed: int = 0) -> Survey:
     release = Release(tree, meshes, dict(texts.by_category) if texts else {})
     fingerprint = f"{listing.fingerprint}-{texts.fingerprint if texts else 'no-captions'}"
     return Survey(release, entries, tuple(left_out), tuple(findings), fingerprint, bool(by_picture))
+
+
+def _size(listing: Listing, name: str) -> int:
+    """Bytes of a picture, for planning; a zip may claim any number, and one past the limit is not written."""
+    size = listing.sizes.get(name, 0)
+    return size if size <= MAX_PICTURE_BYTES else 0
 
 
 def in_order(entries: Iterable[Entry], split: str, seed: int) -> list[Entry]:
@@ -948,7 +981,7 @@ class _Dtype(_Inert):
     __slots__ = ("code",)
     _CODES: ClassVar = re.compile(r"[<>|=]?(?:O8?|b1|i[1248]|u[1248]|f[248]|[US][0-9]{1,4})")
 
-    def __init__(self, code: object, *flags: object) -> None:
+    def __init__(self, code: object, align: object = False, copy: object = False) -> None:
         if not isinstance(code, str) or not self._CODES.fullmatch(code):
             raise pickle.UnpicklingError(f"dtype {shown(code)}")
         self.code = code
@@ -983,11 +1016,10 @@ class _Array(_Inert):
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[1], tuple):
             raise pickle.UnpicklingError("array state")
         _, shape, dtype, _, data = state
-        if (
-            not all(type(n) is int and 0 <= n <= MAX_ANNOTATION_BYTES for n in shape)
-            or type(dtype) is not _Dtype
-        ):
+        if len(shape) > 64 or type(dtype) is not _Dtype:  # numpy's own limit of dimensions
             raise pickle.UnpicklingError("array state")
+        if not all(type(n) is int and 0 <= n <= MAX_ANNOTATION_BYTES for n in shape):
+            raise pickle.UnpicklingError("array shape")
         count = math.prod(shape)
         if dtype.code.endswith(("O", "O8")):
             if type(data) is not list or len(data) != count:
@@ -1061,11 +1093,29 @@ class AnnotationUnpickler(pickle._Unpickler):
         for code in (getattr(pickle, name)[0] for name in _OPCODES.split())
     }
 
+    _unpacked = 0  # bytes of array data so far
+
     def find_class(self, module: str, name: str) -> _Global:
         """The stand-in of a name; ForbiddenPickle for any other."""
         if (known := _GLOBALS.get((module, name))) is None:
             raise ForbiddenPickle(f"{module}.{name}")
         return known
+
+    def _reduce(self) -> None:
+        self._charge()
+        self.load_reduce()
+
+    def _build(self) -> None:
+        self._charge()
+        self.load_build()
+
+    def _charge(self) -> None:
+        """Count array data, the last argument: by its memo a file can unpack one megabyte 100,000 times."""
+        arguments = self.stack[-1]
+        data = arguments[-1] if type(arguments) is tuple and arguments else None
+        self._unpacked += len(data) if type(data) is bytes else 0
+        if self._unpacked > MAX_ANNOTATION_BYTES:
+            raise pickle.UnpicklingError("array data is repeated")
 
     def _set_items(self) -> None:
         """Text keys only: chosen integers would all fall into one hash bucket and take quadratic time."""
@@ -1083,6 +1133,8 @@ class AnnotationUnpickler(pickle._Unpickler):
 
     dispatch[pickle.SETITEMS[0]] = _set_items
     dispatch[pickle.SETITEM[0]] = _set_item
+    dispatch[pickle.REDUCE[0]] = _reduce
+    dispatch[pickle.BUILD[0]] = _build
 
 
 def _all_text(keys: Sequence[object]) -> bool:
@@ -1110,6 +1162,8 @@ def read_annotation_bytes(data: bytes) -> list[Any]:
     if not npy.startswith(b"\x93NUMPY") or npy[6:8] not in (b"\x01\0", b"\x02\0", b"\x03\0") or not header:
         raise Unusable("annotation_not_array", "no one-dimensional .npy array")
     count = int(header[2])
+    if count > MAX_OBJECTS:
+        raise Unusable("annotation_too_large", f"{count} objects")
     if header[1] != b"|O":
         if count == 0:
             return []  # numpy's array of an empty list is of floats
@@ -1122,7 +1176,7 @@ def read_annotation_bytes(data: bytes) -> list[Any]:
         raise Unusable("annotation_forbidden", f"opcode {shown(str(error))}") from error
     except Exception as error:  # hostile bytes fail in many ways, all of them this one finding
         raise Unusable("annotation_not_array", shown(f"{type(error).__name__}: {error}")) from error
-    if type(array) is not _Array or array.shape != (count,):
+    if type(array) is not _Array or array.shape != (count,) or len(array.items) != count:
         raise Unusable("annotation_not_array", "another array than the header says")
     return array.items
 
@@ -1336,7 +1390,7 @@ def read_picture(release: Release, entry: Entry, annotation: Annotation, finding
     header = read_picture_header(data)
     if header.orientation != 1:
         data = with_upright_tag(data, header)
-        findings.append(Finding("picture_orientation", name, None, str(header.orientation)))
+        findings.append(Finding("picture_orientation", name, None, shown(header.orientation)))
     if header.kind != "JPEG":
         findings.append(Finding("picture_format", name, None, header.kind))
     if header.mode != "RGB":
@@ -1344,7 +1398,7 @@ def read_picture(release: Release, entry: Entry, annotation: Annotation, finding
     annotated = (annotation.width, annotation.height)
     if None not in annotated and annotated != (header.width, header.height):
         value = "{}x{}, annotated {}x{}".format(header.width, header.height, *annotated)
-        findings.append(Finding("picture_size_differs", name, None, value))
+        findings.append(Finding("picture_size_differs", name, None, shown(value)))
     objects = tuple(_objects_inside(entry, annotation.objects, header, findings))
     checked = Annotation(annotation.num_objects, objects, annotation.height, annotation.width)
     return Picture(entry, data, header.width, header.height, checked)
@@ -1389,14 +1443,18 @@ def read_picture_header(data: bytes) -> PictureHeader:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning)  # of odd EXIF blocks
-            with PIL.Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
-                orientation = image.getexif().get(PIL.Image.ExifTags.Base.Orientation, 1)
+            source = io.BytesIO(_png_metadata(data) if data.startswith(_PNG_SIGNATURE) else data)
+            with PIL.Image.open(source, formats=("JPEG", "PNG", "WEBP")) as image:
+                exif = PIL.Image.Image.getexif(image)  # a PNG's own method decodes the pixels first
+                orientation = exif.get(PIL.Image.ExifTags.Base.Orientation, 1)
                 kind = "JPEG" if image.format == "MPO" else str(image.format)
                 header = PictureHeader(kind, *image.size, image.mode, orientation)
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise Unusable("picture_too_large", shown(str(error))) from error
     except Exception as error:  # Pillow's readers meet damaged bytes with many kinds of error
         raise Unusable("picture_unreadable", shown(f"{type(error).__name__}: {error}")) from error
+    if header.width * header.height > MAX_PICTURE_PIXELS:  # whatever Pillow's own limit was set to
+        raise Unusable("picture_too_large", f"{header.width}x{header.height}")
     if not _REACHES_END[header.kind](data):
         raise Unusable("picture_truncated", f"{len(data)} bytes")
     return header
@@ -1423,6 +1481,10 @@ def _jpeg_reaches_end(data: bytes) -> bool:
     return bool(scans) and data.rfind(b"\xff\xd9") >= scans[0]
 
 
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(type, start, end) of each whole chunk's data."""
     position = 8
@@ -1433,6 +1495,16 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             return
         yield data[position + 4 : start], start, end
         position = end + 4
+
+
+def _png_metadata(data: bytes) -> bytes:
+    """A PNG without its pixels: what stands before them, and the EXIF and XMP that may also follow them."""
+    parts, before = [_PNG_SIGNATURE], True
+    for name, start, end in _png_chunks(data):
+        before = before and name != b"IDAT"
+        if before or name in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+            parts.append(data[start - 8 : end + 4])
+    return b"".join([*parts, _PNG_END])
 
 
 def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -1448,7 +1520,7 @@ def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 _REACHES_END: Mapping[str, Callable[[bytes], bool]] = MappingProxyType(
     {
         "JPEG": _jpeg_reaches_end,
-        "PNG": lambda data: any(kind == b"IEND" for kind, _, _ in _png_chunks(data)),
+        "PNG": lambda data: {b"IDAT", b"IEND"} <= {kind for kind, _, _ in _png_chunks(data)},
         "WEBP": lambda data: len(data) >= 8 + int.from_bytes(data[4:8], "little"),
     }
 )
@@ -1470,7 +1542,7 @@ def with_upright_tag(data: bytes, header: PictureHeader) -> bytes:
             changed[end : end + 4] = zlib.crc32(changed[start - 4 : end]).to_bytes(4, "big")
     upright = bytes(changed)
     if read_picture_header(upright).orientation != 1:
-        raise Unusable("picture_orientation_stuck", str(header.orientation))
+        raise Unusable("picture_orientation_stuck", shown(header.orientation))
     return upright
 
 

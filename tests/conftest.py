@@ -1,0 +1,65 @@
+"""Raw trees, built folders and interpreters that several tests use; each is made once a test process."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from processing.build import build
+from processing.sample import write_sample
+
+PROJECT = Path(__file__).parents[1]
+SHARED = PROJECT.parent / "shared" / "raw"
+
+
+@pytest.fixture(scope="session")
+def real_zip() -> Path:
+    """A small zip of real pictures and meshes in the layout of the release."""
+    path = SHARED / "imagenet3d_v1_sample.zip"
+    if not path.is_file():
+        pytest.skip("the real sample is not beside this project (../shared/raw)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_folder(real_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, unpacked, with its top folder."""
+    folder = tmp_path_factory.mktemp("real")
+    with zipfile.ZipFile(real_zip) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic raw tree, with captions inside."""
+    folder = tmp_path_factory.mktemp("synthetic") / "raw"
+    write_sample(folder, categories=8, images_per_category=6)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built_real(real_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real sample, built into several shards."""
+    out = tmp_path_factory.mktemp("built") / "ImageNet3D"
+    build(str(real_zip), out, captions=str(SHARED), workers=1, shard_size="2MB")
+    return out
+
+
+@pytest.fixture(scope="session")
+def built_sample(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic tree, built into several shards."""
+    out = tmp_path_factory.mktemp("built") / "ImageNet3D"
+    build(str(sample_folder), out, workers=1, shard_size="200KB")
+    return out
+
+
+@pytest.fixture(scope="session")
+def datasets3_python() -> Path:
+    """The interpreter of an environment with datasets 3.6, which `make test` sets up."""
+    given = os.environ.get("IMAGENET3D_DATASETS3_PYTHON")
+    path = Path(given) if given else PROJECT / ".venv-datasets3" / "bin" / "python"
+    if not path.is_file():
+        pytest.skip("no environment with datasets 3.6; `make test` sets one up")
+    return path

@@ -1,0 +1,73 @@
+"""Loads configs in one of the ways users do and writes their rows as JSON, under any supported `datasets`.
+
+    python load_rows.py JOBS
+
+JOBS is a JSON file: a list of {"way", "path", "config", "streaming", "captions", "cache", "out"}. Rows go to
+`out` as {split: [row]}: pictures as the checksum of their bytes and, decoded, their size; labels as names.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import ClassLabel, Image, load_dataset
+
+
+def load(way: str, path: str, config: str, streaming: bool, captions: str | None, cache: str) -> Any:
+    """{split: dataset}, decoded as users get it."""
+    if way == "script":  # datasets < 4
+        script = str(Path(__file__).parents[1] / "ImageNet3D.py")
+        options = {"data_dir": path, "captions": captions, "trust_remote_code": True}
+        return load_dataset(script, config, streaming=streaming, cache_dir=cache, **options)
+    if way == "builder":
+        return _from_builder(path, config, streaming, captions, cache)
+    return load_dataset(path, config, streaming=streaming, cache_dir=cache)  # a folder or a repository
+
+
+def _from_builder(path: str, config: str, streaming: bool, captions: str | None, cache: str) -> Any:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from ImageNet3D import ImageNet3D
+
+    builder = ImageNet3D(config_name=config, data_dir=path or None, captions=captions, cache_dir=cache)
+    if streaming:
+        return builder.as_streaming_dataset()
+    builder.download_and_prepare(num_proc=2)
+    return builder.as_dataset()
+
+
+def rows_of(dataset: Any) -> list[dict[str, Any]]:
+    """The rows of a split, as plain JSON."""
+    stored = dataset.cast_column("image", Image(decode=False))
+    features = dataset.features
+    rows = []
+    for row, raw in zip(dataset, stored, strict=True):
+        plain = {name: _plain(features[name], value) for name, value in row.items() if name != "image"}
+        plain["decoded"] = list(row["image"].size)
+        plain["image"] = hashlib.sha256(raw["image"]["bytes"]).hexdigest()
+        rows.append(plain)
+    return rows
+
+
+def _plain(feature: Any, value: Any) -> Any:
+    if isinstance(feature, ClassLabel):
+        return None if value is None else feature.int2str(value)
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        fields = feature[0] if isinstance(feature, list) else feature.feature
+        return [{name: _plain(fields[name], item) for name, item in entry.items()} for entry in value]
+    return value
+
+
+def main() -> None:
+    """Do the jobs."""
+    datasets.disable_progress_bars()
+    for job in json.loads(Path(sys.argv[1]).read_text("utf-8")):
+        out = Path(job.pop("out"))
+        loaded = load(**job)
+        out.write_text(json.dumps({split: rows_of(rows) for split, rows in loaded.items()}), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""What does not show in the rows: stable labels, the cache's key, captions, downloads, order."""
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from conftest import PROJECT, SHARED
+from hub import serve
+from PIL import Image
+
+import ImageNet3D as release
+from ImageNet3D import CATEGORIES, CONFIGS, KNOWN_CATEGORIES, ImageNet3D, RawTree, ReleaseError, survey
+
+
+def zipped(folder: Path, path: Path, top: str = "imagenet3d_v1/") -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, f"{top}{file.relative_to(folder).as_posix()}")
+    return path
+
+
+def load(raw: Path, cache: Path, config: str = "pose", **options: Any) -> datasets.DatasetDict:
+    builder = ImageNet3D(config_name=config, data_dir=str(raw), cache_dir=str(cache), **options)
+    builder.download_and_prepare()
+    return builder.as_dataset()
+
+
+@pytest.fixture
+def tree(sample_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the synthetic tree that a test may change."""
+    return shutil.copytree(sample_folder, tmp_path / "tree")
+
+
+class TestCategories:
+    def test_ids_never_change(self) -> None:
+        """If this fails, label ids of published rows have changed: append to LATER_CATEGORIES instead."""
+        assert len(release.CATEGORIES_V1) == 189
+        digest = hashlib.sha256("\n".join(release.CATEGORIES_V1).encode()).hexdigest()
+        assert digest == "0b99dd61b1b8c932f6bd33a9de69518224c16b6d8bedf4d5752fcf0e54a00520"
+        assert CATEGORIES[:189] == release.CATEGORIES_V1
+
+    def test_no_name_twice(self) -> None:
+        assert len(set(CATEGORIES)) == len(CATEGORIES)
+
+    def test_known_ones(self) -> None:
+        assert len(KNOWN_CATEGORIES) == 63
+        assert set(CATEGORIES) > KNOWN_CATEGORIES
+
+    @pytest.mark.skipif(
+        not SHARED.is_dir(), reason="the authors' lists are not beside this project (../shared)"
+    )
+    def test_agree_with_the_release(self) -> None:
+        names = (SHARED.parent / "categories_v1.txt").read_text("utf-8").split()
+        known = (SHARED.parent / "known_categories.txt").read_text("utf-8").split()
+        assert tuple(names) == release.CATEGORIES_V1
+        assert set(known) == KNOWN_CATEGORIES
+
+    def test_later_categories_keep_the_ids(self, tree: Path, tmp_path: Path) -> None:
+        """A release with a new category is read by appending its name; the other rows do not change."""
+        for folder in ("images", "annotations"):
+            (tree / folder / "car").rename(tree / folder / "rickshaw")
+        for name in ("train", "val"):
+            (tree / "lists" / f"car_imagenet_{name}.txt").rename(
+                tree / "lists" / f"rickshaw_imagenet_{name}.txt"
+            )
+        for file in tree.glob("annotations/rickshaw/*.npz"):
+            content = file.read_bytes()
+            assert b"car" in content
+            file.write_bytes(rename_class(content, "car", "rickshaw"))
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[1]); import ImageNet3D as d\n"
+            "from types import MappingProxyType\n"
+            "d.LATER_CATEGORIES = ('rickshaw',); d.CATEGORIES = d.CATEGORIES_V1 + d.LATER_CATEGORIES\n"
+            "d.CATEGORY_IDS = MappingProxyType({n: i for i, n in enumerate(d.CATEGORIES)})\n"
+            "b = d.ImageNet3D(config_name='classification', data_dir=sys.argv[2], cache_dir=sys.argv[3])\n"
+            "b.download_and_prepare(); rows = b.as_dataset(split='train'); f = rows.features['label']\n"
+            "print(sorted({(i, f.int2str(i)) for i in rows['label']}))"
+        )
+        command = [sys.executable, "-c", code, str(PROJECT), str(tree), str(tmp_path / "cache")]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        labels = dict(eval(printed.splitlines()[-1]))
+        assert labels[189] == "rickshaw"
+        assert all(CATEGORIES[i] == name for i, name in labels.items() if i < 189)
+        assert len(labels) > 2
+
+
+def rename_class(npz: bytes, old: str, new: str) -> bytes:
+    """The same annotations of another class."""
+    import numpy as np
+
+    objects = np.load(io.BytesIO(npz), allow_pickle=True)["annotations"]
+    for item in objects:
+        assert item["class"] == old
+        item["class"] = new
+    out = io.BytesIO()
+    np.savez(out, annotations=objects)
+    return out.getvalue()
+
+
+class TestFeatures:
+    def test_objects_of_captions_are_the_object_columns_of_pose(self) -> None:
+        pose = release.config_features("pose")
+        objects = release.config_features("captions")["objects"]
+        fields = objects[0] if isinstance(objects, list) else objects.feature
+        assert set(fields) < set(pose)
+        assert all(fields[name] == pose[name] for name in fields)
+
+    def test_unknown_config_is_named(self) -> None:
+        with pytest.raises(ValueError, match=r"poses.*pose, open_vocab_known"):
+            release.config_features("poses")
+
+    def test_default_config(self, sample_folder: Path, tmp_path: Path) -> None:
+        builder = ImageNet3D(data_dir=str(sample_folder), cache_dir=str(tmp_path))
+        assert builder.config.name == "pose"
+
+
+class TestCache:
+    def test_a_zip_changed_in_place_is_read_again(self, tree: Path, tmp_path: Path) -> None:
+        raw = zipped(tree, tmp_path / "raw.zip")
+        before = load(raw, tmp_path / "cache")["train"]
+        list_file = next(f for f in sorted(tree.glob("lists/*_train.txt")) if f.read_text().strip())
+        list_file.write_text("")
+        zipped(tree, raw)
+        after = load(raw, tmp_path / "cache")["train"]
+        assert 0 < len(after) < len(before)
+
+    def test_a_folder_changed_in_place_is_read_again(self, tree: Path, tmp_path: Path) -> None:
+        before = load(tree, tmp_path / "cache", "classification")["train"]
+        lists = [f for f in sorted(tree.glob("lists/*_train.txt")) if f.read_text().strip()]
+        lists[0].write_text("")
+        assert len(load(tree, tmp_path / "cache", "classification")["train"]) < len(before)
+
+    def test_changed_captions_are_read_again(self, tree: Path, tmp_path: Path) -> None:
+        load(tree, tmp_path / "cache", "captions")
+        file = tree / "captions" / "image_captions.json"
+        texts = json.loads(file.read_text("utf-8"))
+        file.write_text(json.dumps({key: f"new: {text}" for key, text in texts.items()}))
+        rows = load(tree, tmp_path / "cache", "captions")["train"]
+        assert all(text.startswith("new: ") for text in rows["caption"])
+
+    def test_unchanged_input_is_not_read_again(self, tree: Path, tmp_path: Path) -> None:
+        first = load(tree, tmp_path / "cache").cache_files
+        times = {
+            f["filename"]: Path(f["filename"]).stat().st_mtime_ns for files in first.values() for f in files
+        }
+        second = load(tree, tmp_path / "cache").cache_files
+        assert {
+            f["filename"]: Path(f["filename"]).stat().st_mtime_ns for files in second.values() for f in files
+        } == times
+
+    def test_other_code_has_another_key(self, tree: Path, tmp_path: Path) -> None:
+        """A copy of the file with a comment more stands for a later version of the builder."""
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[1]); from ImageNet3D import ImageNet3D\n"
+            "print(ImageNet3D(data_dir=sys.argv[2], cache_dir=sys.argv[3]).cache_dir)"
+        )
+        text = (PROJECT / "ImageNet3D.py").read_text("utf-8")
+        keys = []
+        for name, more in (("one", ""), ("two", "# later\n"), ("three", "")):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "ImageNet3D.py").write_text(text + more, "utf-8")
+            command = [sys.executable, "-c", code, str(tmp_path / name), str(tree), str(tmp_path / "cache")]
+            keys.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        assert keys[0] == keys[2] != keys[1]
+
+    def test_a_change_after_the_builder_was_made_is_refused(self, tree: Path, tmp_path: Path) -> None:
+        builder = ImageNet3D(data_dir=str(tree), cache_dir=str(tmp_path / "cache"))
+        (tree / "lists" / "car_imagenet_train.txt").write_text("")
+        with pytest.raises(ReleaseError, match="changed after this builder was made"):
+            builder.download_and_prepare()
+
+
+class TestCaptions:
+    def test_none_at_all_is_said_in_one_line(self, tree: Path, tmp_path: Path) -> None:
+        shutil.rmtree(tree / "captions")
+        with pytest.raises(ReleaseError) as caught:
+            load(tree, tmp_path / "cache", "captions")
+        assert "without captions; give captions=FOLDER" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_beside_a_zip(self, tree: Path, tmp_path: Path) -> None:
+        shutil.move(tree / "captions", tmp_path / "captions")
+        raw = zipped(tree, tmp_path / "raw.zip")
+        assert len(load(raw, tmp_path / "cache", "captions")["train"]) > 0
+
+    def test_beside_the_top_folder(self, tree: Path, tmp_path: Path) -> None:
+        top = tmp_path / "release"
+        top.mkdir()
+        shutil.move(tree / "captions", top / "captions")
+        shutil.move(tree, top / "imagenet3d_v1")
+        assert survey(RawTree(str(top))).has_captions
+
+    def test_a_given_folder_without_them_is_named(self, tree: Path, tmp_path: Path) -> None:
+        with pytest.raises(ReleaseError, match=re.escape(str(tmp_path))):
+            survey(RawTree(str(tree)), str(tmp_path))
+
+    def test_a_list_of_category_captions(self, tree: Path) -> None:
+        file = tree / "captions" / "category_captions.json"
+        texts = json.loads(file.read_text("utf-8"))
+        before = survey(RawTree(str(tree))).release.category_captions
+        file.write_text(json.dumps([{"category": key, "caption": text} for key, text in texts.items()]))
+        assert survey(RawTree(str(tree))).release.category_captions == before != {}
+
+
+class TestDownload:
+    """Without data_dir the zip comes from the Hub, here one on loopback."""
+
+    CODE = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from ImageNet3D import ImageNet3D\n"
+        "b = ImageNet3D(config_name='pose', cache_dir=sys.argv[2])\n"
+        "stream = b.as_streaming_dataset(split='validation'); first = next(iter(stream))\n"
+        "print('FIRST', first['image_id'], first['image'].size)\n"
+        "b.download_and_prepare(); rows = b.as_dataset(split='validation')\n"
+        "print('ROWS', len(rows), rows[0]['image_id'] == first['image_id'])"
+    )
+
+    def run(self, hub: Any, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", self.CODE, str(PROJECT), str(tmp_path / "cache")]
+        environment = {**os.environ, **hub.environment(tmp_path / "hub"), **env}
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    @pytest.fixture
+    def repository(self, tree: Path, tmp_path: Path) -> Path:
+        folder = tmp_path / "repository"
+        folder.mkdir()
+        zipped(tree, folder / release.RAW_ARCHIVE)
+        return folder
+
+    def test_downloads_and_streams_the_pinned_revision(
+        self, repository: Path, sample_folder: Path, tmp_path: Path
+    ) -> None:
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        revisions = {"main": empty, release.RAW_REVISION: repository}
+        with serve(repository, revisions=revisions) as hub:
+            done = self.run(hub, tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        rows = load(sample_folder, tmp_path / "cache2")["validation"]
+        assert f"ROWS {len(rows)} True" in done.stdout
+        assert f"FIRST {rows[0]['image_id']} {rows[0]['image'].size}" in done.stdout
+
+    def test_gated(self, repository: Path, tmp_path: Path) -> None:
+        with serve(repository, revisions={release.RAW_REVISION: repository}, gated=True) as hub:
+            done = self.run(hub, tmp_path)
+        assert done.returncode != 0
+        last = done.stderr.strip().splitlines()[-1]
+        assert last.startswith("PermissionError")
+        assert "gated" in last
+        assert "hf auth login" in last
+
+    def test_unknown_revision(self, repository: Path, tmp_path: Path) -> None:
+        with serve(repository, revisions={"main": repository}) as hub:
+            done = self.run(hub, tmp_path)
+        assert "no such revision; name another with raw_revision=" in done.stderr.strip().splitlines()[-1]
+
+
+class TestTurnedPicture:
+    def test_decodes_as_stored_with_its_box_in_place(self, tree: Path, tmp_path: Path) -> None:
+        """The synthetic tree has a picture whose tag asks viewers to turn it."""
+        rows = load(tree, tmp_path / "cache")
+        turned = {
+            f"{file.parent.name}/{file.stem}"
+            for file in tree.glob("images/*/*.JPEG")
+            if Image.open(file).getexif().get(0x0112, 1) != 1
+        }
+        checked = 0
+        for row in (row for split in rows.values() for row in split if row["image_id"] in turned):
+            with Image.open(tree / "images" / f"{row['image_id']}.JPEG") as stored:
+                stored.load()
+                assert stored.width != stored.height
+                assert row["image"].size == (row["width"], row["height"]) == stored.size
+                assert row["image"].convert("RGB").tobytes() == stored.convert("RGB").tobytes()
+            x1, y1, x2, y2 = row["bbox"]
+            assert 0 <= x1 < x2 <= row["width"]
+            assert 0 <= y1 < y2 <= row["height"]
+            checked += 1
+        assert checked
+
+
+class TestBuilder:
+    def test_num_proc_gives_the_same_rows(
+        self, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(release, "CHUNK", 4)
+        ids = []
+        for workers in (1, 2):
+            builder = ImageNet3D(data_dir=str(tree), cache_dir=str(tmp_path / str(workers)))
+            builder.download_and_prepare(num_proc=workers)
+            ids.append(builder.as_dataset(split="train")["image_id"][:])
+        assert ids[0] == ids[1]
+        assert len(builder.as_dataset(split="train")._data.table.column(0).chunks) > 1
+
+    def test_train_is_mixed_and_validation_sorted(self, tree: Path, tmp_path: Path) -> None:
+        rows = load(tree, tmp_path / "cache", "classification")
+        train, validation = rows["train"]["image_id"][:], rows["validation"]["image_id"][:]
+        assert sorted(train) != train
+        assert validation == sorted(validation, key=lambda key: key.split("/"))
+
+    def test_seed_changes_the_order_alone(self, tree: Path, tmp_path: Path) -> None:
+        ids = [load(tree, tmp_path / "cache", seed=seed)["train"]["image_id"][:] for seed in (0, 1)]
+        assert ids[0] != ids[1]
+        assert sorted(ids[0]) == sorted(ids[1])
+
+    @pytest.mark.parametrize("config", CONFIGS)
+    def test_a_split_without_rows_is_left_out(self, tree: Path, tmp_path: Path, config: str) -> None:
+        for file in tree.glob("lists/*_train.txt"):
+            file.write_text("")
+        assert set(load(tree, tmp_path / "cache", config)) == {"validation"}
+
+    def test_no_release_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(ReleaseError, match=r"nowhere: no such folder or zip"):
+            ImageNet3D(data_dir=str(tmp_path / "nowhere"))
+
+    def test_stands_alone(self, tmp_path: Path, tree: Path) -> None:
+        """The file needs nothing else of this project."""
+        shutil.copy(PROJECT / "ImageNet3D.py", tmp_path / "ImageNet3D.py")
+        code = "import ImageNet3D as d; print(d.__file__, len(d.survey(d.RawTree('tree')).entries['train']))"
+        command = [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, '.'); {code}"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert str(tmp_path) in done.stdout

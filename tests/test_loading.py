@@ -1,0 +1,191 @@
+"""The same rows by every way in: raw zip, raw folder, shards, a Hub; old and new `datasets`; streaming."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SHARED
+from hub import serve
+from PIL import Image
+from reference import Rows, reference_rows
+
+from ImageNet3D import CONFIGS
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # trying bytes spoils EXIF blocks
+
+LOADER = Path(__file__).with_name("load_rows.py")
+
+
+def run_jobs(
+    python: Path | str, jobs: Sequence[Mapping[str, Any]], tmp_path: Path, env: Mapping[str, str]
+) -> None:
+    """Run the loader under an interpreter, with its own caches."""
+    listed = tmp_path / "jobs.json"
+    listed.write_text(json.dumps(list(jobs)), "utf-8")
+    command = [str(python), str(LOADER), str(listed)]
+    home = {"HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    done = subprocess.run(command, env={**os.environ, **home, **env}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def check_way(
+    way: str,
+    path: str,
+    expected: Mapping[tuple[str, str], Rows],
+    tmp_path: Path,
+    *,
+    python: Path | str = sys.executable,
+    captions: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    streaming: Sequence[bool] = (False, True),
+    configs: Sequence[str] = CONFIGS,
+) -> None:
+    """Load every config in one way and compare all rows with the reference, to the last bit."""
+    jobs = [
+        {
+            "way": way,
+            "path": path,
+            "config": config,
+            "streaming": stream,
+            "captions": captions and str(captions),
+            "cache": str(tmp_path / "cache"),
+            "out": str(tmp_path / f"{config}-{stream}.json"),
+        }
+        for config in configs
+        for stream in streaming
+    ]
+    run_jobs(python, jobs, tmp_path, env or {})
+    for job in jobs:
+        splits = json.loads(Path(job["out"]).read_text("utf-8"))
+        wanted = {split: rows for (config, split), rows in expected.items() if config == job["config"]}
+        assert set(splits) == set(wanted), job
+        for split, rows in splits.items():
+            found = {(row["image_id"], row.get("object_index", -1)): row for row in rows}
+            assert len(found) == len(rows), "a key twice"
+            assert found.keys() == wanted[split].keys()
+            for key, row in found.items():
+                assert row == wanted[split][key], (job, key)
+
+
+def upright(expected: dict[tuple[str, str], Rows], tree: Path) -> dict[tuple[str, str], Rows]:
+    """The reference, with the checksums of the pictures whose orientation tag is to be set to 1.
+
+    The tag is found here by trying: of all bytes of the file, the one whose change to 1 makes Pillow read 1.
+    """
+    checksums = {}
+    for key in {key for rows in expected.values() for key, _ in rows}:
+        data = (tree / "images" / f"{key}.JPEG").read_bytes()
+        if (orientation := _orientation(data)) not in (None, 1):
+            checksums[key] = _checksum_with_tag_set(data, orientation)
+    assert checksums, "the tree has a turned picture"
+    return {
+        name: {key: {**row, "image": checksums.get(key[0], row["image"])} for key, row in rows.items()}
+        for name, rows in expected.items()
+    }
+
+
+def _checksum_with_tag_set(data: bytes, orientation: int) -> str:
+    candidates = []
+    for at, byte in enumerate(data[:4096]):
+        changed = data[:at] + b"\x01" + data[at + 1 :]
+        if byte == orientation and _orientation(changed) == 1:
+            candidates.append(hashlib.sha256(changed).hexdigest())
+    assert len(candidates) == 1
+    return candidates[0]
+
+
+def _orientation(data: bytes) -> int | None:
+    """The orientation Pillow reads; None if the tag is not there, or the bytes are no picture any more."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.getexif().get(0x0112)
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+@pytest.fixture(scope="module")
+def real_rows(real_folder: Path) -> dict[tuple[str, str], Rows]:
+    tree = real_folder / "imagenet3d_v1"
+    return upright(reference_rows(tree, SHARED), tree)
+
+
+@pytest.fixture(scope="module")
+def sample_rows(sample_folder: Path) -> dict[tuple[str, str], Rows]:
+    return upright(reference_rows(sample_folder, sample_folder / "captions"), sample_folder)
+
+
+def test_references_are_not_empty(real_rows: Any, sample_rows: Any) -> None:
+    for tables in (real_rows, sample_rows):
+        assert {config for config, _ in tables} == set(CONFIGS)
+        assert {split for _, split in tables} == {"train", "validation"}
+        assert ("open_vocab_unknown", "train") not in tables
+
+
+def test_builder_reads_the_zip(real_zip: Path, real_rows: Any, tmp_path: Path) -> None:
+    check_way("builder", str(real_zip), real_rows, tmp_path, captions=SHARED)
+
+
+def test_builder_reads_the_folder(real_folder: Path, real_rows: Any, tmp_path: Path) -> None:
+    check_way("builder", str(real_folder), real_rows, tmp_path, captions=SHARED)
+
+
+def test_builder_reads_the_synthetic_tree(sample_folder: Path, sample_rows: Any, tmp_path: Path) -> None:
+    check_way("builder", str(sample_folder), sample_rows, tmp_path)
+
+
+def test_built_shards_of_the_real_sample(built_real: Path, real_rows: Any, tmp_path: Path) -> None:
+    check_way("load_dataset", str(built_real), real_rows, tmp_path)
+
+
+def test_built_shards_of_the_synthetic_tree(built_sample: Path, sample_rows: Any, tmp_path: Path) -> None:
+    check_way("load_dataset", str(built_sample), sample_rows, tmp_path)
+
+
+def test_hub(built_real: Path, real_rows: Any, tmp_path: Path) -> None:
+    with serve(built_real) as hub:
+        check_way(
+            "load_dataset", "ccvl/ImageNet3D", real_rows, tmp_path, env=hub.environment(tmp_path / "hub")
+        )
+
+
+def test_hub_with_datasets_3(
+    built_real: Path, real_rows: Any, tmp_path: Path, datasets3_python: Path
+) -> None:
+    with serve(built_real) as hub:
+        env = hub.environment(tmp_path / "hub")
+        check_way("load_dataset", "ccvl/ImageNet3D", real_rows, tmp_path, python=datasets3_python, env=env)
+
+
+def test_built_shards_with_datasets_3(
+    built_real: Path, real_rows: Any, tmp_path: Path, datasets3_python: Path
+) -> None:
+    check_way("load_dataset", str(built_real), real_rows, tmp_path, python=datasets3_python)
+
+
+def test_synthetic_shards_with_datasets_3(
+    built_sample: Path, sample_rows: Any, tmp_path: Path, datasets3_python: Path
+) -> None:
+    check_way("load_dataset", str(built_sample), sample_rows, tmp_path, python=datasets3_python)
+
+
+def test_script_reads_the_zip(real_zip: Path, real_rows: Any, tmp_path: Path, datasets3_python: Path) -> None:
+    check_way("script", str(real_zip), real_rows, tmp_path, python=datasets3_python, captions=SHARED)
+
+
+def test_script_reads_the_folder(
+    real_folder: Path, real_rows: Any, tmp_path: Path, datasets3_python: Path
+) -> None:
+    check_way("script", str(real_folder), real_rows, tmp_path, python=datasets3_python, captions=SHARED)
+
+
+def test_script_reads_the_synthetic_tree(
+    sample_folder: Path, sample_rows: Any, tmp_path: Path, datasets3_python: Path
+) -> None:
+    check_way("script", str(sample_folder), sample_rows, tmp_path, python=datasets3_python)
