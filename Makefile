@@ -1,5 +1,5 @@
 # make demo    a synthetic release, built, loaded in every config, drawn on a page
-# make test    lint-free environments for the newest datasets and for 3.6, then all tests
+# make test    environments with the newest packages and with the oldest that are supported, then all tests
 # make build RAW=imagenet3d_v1.zip OUT=ImageNet3D    the real thing
 
 PYTHON ?= python3
@@ -45,8 +45,9 @@ clean:
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
 	touch $@
 
-# The oldest datasets that is supported, in an environment of its own: 4 and later cannot run loading scripts.
+# The oldest versions that are supported, datasets 3.6 among them, which still runs loading scripts.
 .venv-datasets3/ready: requirements.txt
 	$(PYTHON) -m venv .venv-datasets3
-	$(DATASETS3) -m pip install --quiet "datasets==3.6.0" --requirement requirements.txt
+	sed 's/>=/==/' requirements.txt > .venv-datasets3/oldest.txt
+	$(DATASETS3) -m pip install --quiet --requirement .venv-datasets3/oldest.txt
 	touch $@

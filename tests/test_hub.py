@@ -93,7 +93,7 @@ def jpeg(shade: int) -> bytes:
 def make_rows(release: str, shard: int, count: int) -> list[dict[str, Any]]:
     """Rows with a null wherever the format admits one."""
     posed = {"category": 1, "bbox": [0.5, 1.0, 2.25, 3.0], "object_status": 3, "dense": True}
-    bare = {"category": 2, "bbox": None, "object_status": None, "dense": None}
+    bare = {"category": 2, "bbox": [0.0, 0.0, 1.0, 1.0], "object_status": None, "dense": None}
     return [
         {
             "image": {"bytes": jpeg(40 * shard + index), "path": f"{shard}_{index}.JPEG"},
