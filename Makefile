@@ -48,6 +48,6 @@ clean:
 # The oldest versions that are supported, datasets 3.6 among them, which still runs loading scripts.
 .venv-datasets3/ready: requirements.txt
 	$(PYTHON) -m venv .venv-datasets3
-	sed 's/>=/==/' requirements.txt > .venv-datasets3/oldest.txt
+	sed 's/^\([a-z0-9_]*\)>=/\1==/' requirements.txt > .venv-datasets3/oldest.txt
 	$(DATASETS3) -m pip install --quiet --requirement .venv-datasets3/oldest.txt
 	touch $@
