@@ -42,6 +42,7 @@ import pickle
 import posixpath
 import re
 import stat
+import struct
 import unicodedata
 import warnings
 import zipfile
@@ -142,6 +143,13 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
 CONFIGS = tuple(DESCRIPTIONS)
 DEFAULT_CONFIG = "pose"
 
+# Configs of the published dataset that are made from decoded pictures: `processing` builds them, the builder
+# below does not offer them.
+DERIVED_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
+    {"object_centric": "A row is a posed object, cropped for training: centred, at one distance."}
+)
+PUBLISHED_CONFIGS = (*CONFIGS, *DERIVED_DESCRIPTIONS)
+
 
 def known_only(config: str) -> bool | None:
     """True where a config holds known categories only, False where only the others, None where both."""
@@ -183,15 +191,21 @@ def config_features(config: str) -> datasets.Features:
     """The typed columns of a config.
 
     Raises:
-        ValueError: for a name that is not in `CONFIGS`.
+        ValueError: for a name that is not in `PUBLISHED_CONFIGS`.
     """
     value, label = datasets.Value, datasets.ClassLabel(names=list(CATEGORIES))
     image = {"image": datasets.Image()}
     size = {"width": value("int32"), "height": value("int32")}
-    if config in ("pose", "open_vocab_known", "open_vocab_unknown"):
+    if config in ("pose", "open_vocab_known", "open_vocab_unknown", "object_centric"):
         key = {"image_id": value("string"), "object_index": value("int32")}
         kind = {"category": label, "known": value("bool")}
-        return datasets.Features({**image, **key, **size, **kind, **_object_features()})
+        crop = {
+            "resize_rate": value("float64"),  # pixels of the crop for one of the picture
+            # x, y of the picture's upper left corner, pixels: crop = picture * resize_rate + offset
+            "offset": datasets.Sequence(value("float64"), length=2),
+        }
+        columns = {**image, **key, **size, **kind, **_object_features()}
+        return datasets.Features({**columns, **crop} if config == "object_centric" else columns)
     if config == "classification":
         text = {"label": label, "image_id": value("string")}
         return datasets.Features({**image, **text, **size, "num_objects": value("int32")})
@@ -199,7 +213,7 @@ def config_features(config: str) -> datasets.Features:
         text = {name: value("string") for name in ("caption", "category_caption")}
         head = {**image, "image_id": value("string"), "category": label}
         return datasets.Features({**head, **text, **size, "objects": [_object_features()]})
-    raise ValueError(f"unknown config {config!r}; the configs are {', '.join(CONFIGS)}")
+    raise ValueError(f"unknown config {config!r}; the configs are {', '.join(PUBLISHED_CONFIGS)}")
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -252,6 +266,7 @@ _REASONS = (
     Reason("picture_orientation_stuck", LEFT_OUT, "a picture is turned by a tag that could not be set to 1"),
     Reason("picture_format", KEPT, "a picture is a PNG or WebP in a .JPEG name"),
     Reason("picture_mode", KEPT, "a picture is grey, CMYK, palette or has transparency"),
+    Reason("picture_undecodable", KEPT, "the pixels cannot be decoded; no object of it is in object_centric"),
     Reason("picture_size_differs", KEPT, "the annotation names another size; the picture's own is used"),
     # annotation files
     Reason("annotation_missing", LEFT_OUT, "a listed picture has no annotation"),
@@ -421,7 +436,7 @@ class RawTree:
         """The zip, opened once a process."""
         try:
             return _open_archive(os.getpid(), self._fs, self._location, self._state)
-        except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+        except _ZIP_ERRORS as error:
             message = f"{self.path}: not a whole zip file ({error}); download the release again"
             raise ReleaseError(message) from error
 
@@ -464,17 +479,12 @@ class RawTree:
             raise Unusable("member_conflict")
         if reason := _member_problem(info):
             raise Unusable(reason)
+        if not 0 <= info.header_offset < self.archive.start_dir:  # seeking there is an error of the disk
+            raise Unusable("member_damaged", "it begins outside the zip")
         try:
             with self.archive.open(info) as member:
                 return member.read(limit + 1)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            ValueError,
-        ) as error:
+        except _ZIP_ERRORS as error:
             raise Unusable("member_damaged", shown(str(error))) from error
 
     def beside(self, folder: str) -> str | None:
@@ -516,10 +526,10 @@ class RawTree:
                 f"{info.orig_filename}\0{info.file_size} {info.CRC} {info.external_attr} {info.flag_bits}\n"
             )
             digest.update(state.encode("utf-8", "surrogateescape"))
-            if info.is_dir():
-                continue
             if _is_unsafe(info):
                 findings.append(Finding("member_unsafe_path", shown(info.orig_filename)))
+                continue
+            if info.is_dir():
                 continue
             if not info.filename.startswith(self._top):
                 if info.filename.startswith(tuple(f"{folder}/" for folder in TREE_FOLDERS)):
@@ -537,12 +547,22 @@ class RawTree:
 _PICTURE_MEMBER = re.compile(r"((?:[^/]+/)*?)images/[^/]+/[^/]+")
 _PLAIN_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _READ_LATER = ("images/", "annotations/", "lists/")
+# What zipfile meets damaged bytes with; OSError stands for the disk or the network, which may recover.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+    OverflowError,
+    RuntimeError,
+)
 
 
 def _is_unsafe(info: zipfile.ZipInfo) -> bool:
     """Whether a member's path would leave the tree; judged as written, before zipfile tidies it."""
     path = info.orig_filename
-    outside = path.startswith("/") or re.match(r"[A-Za-z]:", path) or re.search(r"[\\\0]", path)
+    outside = not path or path.startswith("/") or re.match(r"[A-Za-z]:", path) or re.search(r"[\\\0]", path)
     return bool(outside) or any(part in ("..", ".") for part in path.split("/"))
 
 
@@ -691,7 +711,11 @@ def _caption_texts(name: str, data: bytes, findings: list[Finding]) -> Iterator[
 
 def _is_unicode(text: str) -> bool:
     """Whether UTF-8 can hold a text: JSON lets one half of a surrogate pair stand alone."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -706,7 +730,7 @@ class Entry:
     Attributes:
         image_id: "<category>/<file stem>", unique over the release.
         split: "train", "validation", or "" where no list names it.
-        size: bytes of the picture's file, 0 where it is missing.
+        size: bytes of the picture's file, 0 where it is missing or past the limit.
         caption: the image-level caption, or None.
         reason: why the picture is left out before it is read, or "".
     """
@@ -1439,6 +1463,9 @@ def read_picture_header(data: bytes) -> PictureHeader:
     """
     if not data:
         raise Unusable("picture_empty")
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP" and not _REACHES_END["WEBP"](data):
+        # Pillow would only say that it cannot read it.
+        raise Unusable("picture_truncated", f"{len(data)} bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)

@@ -2,34 +2,42 @@
 
 The folder's hidden `.build` holds the plan, a marker for each finished shard and the reject ledger. The card
 is written last: a folder without README.md is not finished. Running the same command again continues; another
-input, option or version of this code starts afresh.
+input, option or version of this code starts afresh. A build that goes on removes the card first, so README.md
+never stands beside shards that are missing.
 """
 
+import errno
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
+import datasets
 import filelock
 import pyarrow as pa
 from datasets.utils.py_utils import convert_file_size_to_int
-from tqdm import tqdm
 
 import ImageNet3D
-from ImageNet3D import KEPT, Entry, Finding, RawTree, ReleaseError, Survey
-from processing import plan, shards
+from ImageNet3D import KEPT, PUBLISHED_CONFIGS, Entry, Finding, RawTree, ReleaseError, Survey
+from processing import crops, ledger, object_centric, plan, shards
 from processing.card import write_card
 from processing.ledger import Books, finding_to_json, findings_table, views_of_pose
 from processing.plan import DEFAULT_SHARD_SIZE, Shard
-from processing.shards import BOOKKEEPING, TABLES, ShardResult, write_whole
+from processing.shards import (
+    BOOKKEEPING,
+    DERIVED_TABLES,
+    TABLES,
+    UNFINISHED,
+    ShardResult,
+    write_whole,
+)
+from processing.tasks import Task, run
+
+# What only a finished build has, in the order of their removal.
+FINISHED_BY = ("README.md", f"{BOOKKEEPING}/manifest.json")
 
 LEFT_OUT_BATCH = 500  # pictures that no shard takes, a task
 
@@ -45,15 +53,13 @@ class BuildReport:
     Attributes:
         books: accounts by config and split.
         findings: of the whole release.
-        pictures, objects: in the release; left_out: pictures in no shard or unusable.
-        resumed: shards that were finished before.
+        pictures, objects: in the release.
     """
 
     books: Books = field(default_factory=Books)
     findings: list[tuple[str, Finding]] = field(default_factory=list)
     pictures: int = 0
     objects: int = 0
-    resumed: int = 0
 
     @property
     def problems(self) -> int:
@@ -84,7 +90,7 @@ def build(
     Args:
         raw: the raw release, a folder or zip, local or any fsspec URL.
         out: the folder to build; made if it is missing.
-        configs: names of `ImageNet3D.CONFIGS`; all that the release allows where empty.
+        configs: names of `ImageNet3D.PUBLISHED_CONFIGS`; all that the release allows where empty.
         captions: a folder with captions; without it `captions/` in or beside the release is used.
         workers: processes; as many as there are cores by default. The bytes do not depend on it.
         shard_size: bytes of pictures a shard should have at most, such as "48MB".
@@ -93,10 +99,13 @@ def build(
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole.
-        BuildError: if the folder is in use or not ours, a worker died, or strict and something was found.
+        BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way, or
+            strict and something was found.
+        WorkerDiedError: if a worker process was killed.
     """
     folder = Path(out)
-    with _locked(folder):
+    _refuse_strangers(folder)
+    with _locked(folder), _told_of_a_full_disk(folder):
         tree = RawTree(raw)
         survey = ImageNet3D.survey(tree, captions, seed)
         tables = _tables(survey, configs)
@@ -104,9 +113,10 @@ def build(
         key = build_key(survey, tables, configs, size, seed)
         planned = plan.plan_shards(survey, size)
         _prepare(folder, key, planned)
-        tasks = [*_shard_tasks(survey, planned, tables, folder, key), *_count_tasks(survey, tables)]
-        results = list(_run(tasks, workers or os.cpu_count() or 1))
-        report = _report(survey, results)
+        tasks = [*_shard_tasks(survey, planned, tables, folder, key), *count_tasks(survey, tables)]
+        results = list(run(tasks, workers, "build"))
+        _check_unchanged(survey, raw, captions, folder)
+        report = report_of(survey, results)
         _write_ledger(folder, report)
         report.books.check()
         if strict and report.findings:
@@ -117,8 +127,9 @@ def build(
 
 
 def build_key(survey: Survey, tables: Sequence[str], configs: Sequence[str], size: int, seed: int) -> str:
-    """What the bytes of a build depend on: input, options, code and the writer of Parquet."""
-    code = [Path(module.__file__).read_bytes() for module in (ImageNet3D, plan, shards)]
+    """What the bytes of a build depend on: input, options, code and the libraries that read and write."""
+    modules = (ImageNet3D, plan, shards, object_centric, crops, ledger)
+    code = [Path(module.__file__).read_bytes() for module in modules]
     parts = {
         "raw": survey.fingerprint,
         "tables": list(tables),
@@ -126,9 +137,17 @@ def build_key(survey: Survey, tables: Sequence[str], configs: Sequence[str], siz
         "shard_size": size,
         "seed": seed,
         "code": hashlib.sha256(b"".join(code)).hexdigest(),
-        "pyarrow": pa.__version__,
+        "libraries": [pa.__version__, datasets.__version__, *crops.libraries()],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Leave a folder alone that holds files and was not begun by a build."""
+    if folder.exists() and not (folder / BOOKKEEPING / "plan.json").exists():
+        strangers = sorted(path.name for path in folder.iterdir() if path.name != BOOKKEEPING)
+        if strangers:
+            raise BuildError(f"{folder}: holds {strangers[0]}, which no build made; name another folder")
 
 
 @contextmanager
@@ -144,28 +163,48 @@ def _locked(folder: Path) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def _told_of_a_full_disk(folder: Path) -> Iterator[None]:
+    """Say what to do where the operating system only says that there is no room."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise BuildError(
+            f"{folder}: {error.strerror}; make room there and run the same command again to go on"
+        ) from error
+
+
+def _check_unchanged(survey: Survey, raw: str, captions: str | None, folder: Path) -> None:
+    """Throw the shards away if the release changed while it was read: nothing tells old rows from new."""
+    if ImageNet3D.survey(RawTree(raw), captions).fingerprint != survey.fingerprint:
+        _clear(folder)
+        raise BuildError(f"{raw}: changed while it was read; run the same command again to build it afresh")
+
+
 def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
-    """The configs that need files of their own, in the order of TABLES."""
+    """The configs that need files of their own, in the order of TABLES and DERIVED_TABLES."""
     if "captions" in configs and not survey.has_captions:
         raise ReleaseError(
             f"{survey.release.tree.path} comes without captions; give them with --captions DIR"
         )
-    wanted = {"pose" if name.startswith("open_vocab") else name for name in configs or ImageNet3D.CONFIGS}
-    return [name for name in TABLES if name in wanted and (name != "captions" or survey.has_captions)]
+    wanted = {"pose" if name.startswith("open_vocab") else name for name in configs or PUBLISHED_CONFIGS}
+    tables = (*TABLES, *DERIVED_TABLES)
+    return [name for name in tables if name in wanted and (name != "captions" or survey.has_captions)]
 
 
 def _prepare(folder: Path, key: str, planned: Sequence[Shard]) -> None:
     """Make the folder ready: continue a build with the same key, or clear what another one left."""
     book = folder / BOOKKEEPING
+    for name in FINISHED_BY:
+        (folder / name).unlink(missing_ok=True)
     shutil.rmtree(book / "tmp", ignore_errors=True)
+    for half_written in folder.rglob(f".*{UNFINISHED}"):
+        half_written.unlink()
     try:
         before = json.loads((book / "plan.json").read_text("utf-8"))["key"]
     except (FileNotFoundError, ValueError, KeyError):
-        strangers = [path.name for path in folder.iterdir() if path.name != BOOKKEEPING]
-        if strangers:
-            raise BuildError(
-                f"{folder}: holds {strangers[0]}, which no build made; name another folder"
-            ) from None
         before = None
     if before != key:
         _clear(folder)
@@ -174,33 +213,22 @@ def _prepare(folder: Path, key: str, planned: Sequence[Shard]) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier build wrote, the card first, so that nothing mixed looks finished."""
-    (folder / "README.md").unlink(missing_ok=True)
-    for config in TABLES:
-        shutil.rmtree(folder / config, ignore_errors=True)
-    for name in ("done", "ledger.jsonl", "manifest.json"):
-        path = folder / BOOKKEEPING / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A call for a worker, and how many pictures it handles."""
-
-    function: Callable[..., ShardResult]
-    arguments: tuple[Any, ...]
-    pictures: int
+    """Remove the shards and markers that an earlier build wrote."""
+    for name in (*TABLES, *DERIVED_TABLES, f"{BOOKKEEPING}/done"):
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+    (folder / BOOKKEEPING / "ledger.jsonl").unlink(missing_ok=True)
 
 
 def _shard_tasks(
     survey: Survey, planned: Sequence[Shard], tables: Sequence[str], folder: Path, key: str
-) -> Iterator[_Task]:
+) -> Iterator[Task[ShardResult]]:
     for shard in planned:
         arguments = (survey.release, shard, tables, folder, key)
-        yield _Task(shards.write_shard, arguments, len(shard.entries))
+        yield Task(shards.write_shard, arguments, len(shard.entries))
 
 
-def _count_tasks(survey: Survey, tables: Sequence[str]) -> Iterator[_Task]:
+def count_tasks(survey: Survey, tables: Sequence[str]) -> Iterator[Task[ShardResult]]:
     """Tasks for the pictures that no shard takes; each is of one split and of one kind, as a shard is."""
     groups: dict[tuple[str, bool], list[Entry]] = {}
     for entry in survey.left_out:
@@ -208,50 +236,11 @@ def _count_tasks(survey: Survey, tables: Sequence[str]) -> Iterator[_Task]:
     for entries in groups.values():
         for start in range(0, len(entries), LEFT_OUT_BATCH):
             batch = entries[start : start + LEFT_OUT_BATCH]
-            yield _Task(shards.count_left_out, (survey.release, batch, tables), len(batch))
+            yield Task(shards.count_left_out, (survey.release, batch, tables), len(batch))
 
 
-def _run(tasks: Sequence[_Task], workers: int) -> Iterator[ShardResult]:
-    """Results in the order of the tasks, with a progress bar on a terminal."""
-    with tqdm(total=sum(t.pictures for t in tasks), desc="build", unit=" pictures", disable=None) as bar:
-        done = _run_here(tasks) if workers == 1 else _run_in_processes(tasks, workers)
-        results: dict[int, ShardResult] = {}
-        for number, result in done:
-            results[number] = result
-            bar.update(tasks[number].pictures)
-    yield from (results[number] for number in range(len(tasks)))
-
-
-def _run_here(tasks: Sequence[_Task]) -> Iterator[tuple[int, ShardResult]]:
-    for number, task in enumerate(tasks):
-        yield number, task.function(*task.arguments)
-
-
-def _run_in_processes(tasks: Sequence[_Task], workers: int) -> Iterator[tuple[int, ShardResult]]:
-    """Results as they come; only a few tasks are on their way at a time, so that memory stays flat."""
-    waiting = iter(enumerate(tasks))
-    running: dict[Future[ShardResult], int] = {}
-    with ProcessPoolExecutor(min(workers, len(tasks)) or 1, mp_context=get_context("spawn")) as pool:
-        try:
-            while True:
-                for number, task in waiting:
-                    running[pool.submit(task.function, *task.arguments)] = number
-                    if len(running) >= 2 * workers:
-                        break
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
-        except BrokenProcessPool as error:
-            raise BuildError(
-                "a worker died, perhaps for want of memory; run the same command again to go on, "
-                "with fewer --workers if it happens again"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _report(survey: Survey, results: Iterable[ShardResult]) -> BuildReport:
+def report_of(survey: Survey, results: Iterable[ShardResult]) -> BuildReport:
+    """What became of the whole release."""
     report = BuildReport(findings=[("", finding) for finding in survey.findings])
     for result in results:
         report.pictures += result.pictures
@@ -277,5 +266,5 @@ def _write_manifest(folder: Path, key: str, results: Iterable[ShardResult]) -> N
     }
     card = (folder / "README.md").read_bytes()
     files["README.md"] = {"size": len(card), "sha256": hashlib.sha256(card).hexdigest()}
-    manifest = {"key": key, "files": dict(sorted(files.items()))}
+    manifest = {"key": key, "version": ImageNet3D.__version__, "files": dict(sorted(files.items()))}
     write_whole(folder / BOOKKEEPING / "manifest.json", json.dumps(manifest, indent=1).encode())

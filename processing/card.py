@@ -10,10 +10,11 @@ from huggingface_hub import DatasetCard, DatasetCardData
 import ImageNet3D
 from ImageNet3D import (
     CATEGORIES,
-    CONFIGS,
     DEFAULT_CONFIG,
+    DERIVED_DESCRIPTIONS,
     DESCRIPTIONS,
     KNOWN_CATEGORIES,
+    PUBLISHED_CONFIGS,
     config_splits,
     known_only,
 )
@@ -42,7 +43,8 @@ def write_card(
         configs: the configs asked for; all that the tables allow where empty.
         results: of the shards.
     """
-    wanted = [name for name in CONFIGS if table_of(name) in tables and name in (configs or CONFIGS)]
+    asked = configs or PUBLISHED_CONFIGS
+    wanted = [name for name in PUBLISHED_CONFIGS if table_of(name) in tables and name in asked]
     sizes = {name: split_sizes(name, list(results)) for name in wanted}
     sizes = {name: splits for name, splits in sizes.items() if splits}
     data = DatasetCardData(
@@ -58,7 +60,7 @@ def write_card(
         data,
         template_path=str(TEMPLATE),
         sizes=sizes,
-        descriptions=DESCRIPTIONS,
+        descriptions={**DESCRIPTIONS, **DERIVED_DESCRIPTIONS},
         known=sorted(KNOWN_CATEGORIES),
         categories=CATEGORIES,
         citation=ImageNet3D.CITATION,

@@ -19,19 +19,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import ImageNet3D
-from ImageNet3D import Entry, Finding, Picture, Release, Unusable
+from ImageNet3D import Entry, Finding, ObjectAnnotation, Picture, Release, Unusable
+from processing import object_centric
+from processing.crops import why_not_cropped
 from processing.ledger import NO_CAPTION, Account, reason_of_objects
-from processing.plan import Shard
+from processing.plan import MAX_ROW_GROUP_PICTURES, Shard
 
-# The configs that have files; open_vocab_known and open_vocab_unknown are views of pose.
+# The configs of whole pictures that have files; open_vocab_known and open_vocab_unknown are views of pose.
 TABLES = ("pose", "classification", "captions")
+# The configs of other pictures, in shards of the same plan.
+DERIVED_TABLES = ("object_centric",)
 
 # Columns whose values repeat within a row group; a picture with several objects is stored once.
 _DICTIONARY_COLUMNS = ["image.bytes", "image.path", "image_id", "category_caption"]
+_DERIVED_DICTIONARY_COLUMNS = ["image_id"]
 # Past its limit the writer falls back to plain without a word; a row group has at most 100 MB of pictures.
 _DICTIONARY_LIMIT = 2**30
 
 BOOKKEEPING = ".build"  # in the built folder; hidden, never published
+UNFINISHED = ".unfinished"  # the ending of a hidden file that a killed process may leave behind
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def write_shard(
     """Read a shard's pictures and write its file for each config.
 
     Args:
-        configs: of `TABLES`.
+        configs: of `TABLES` and `DERIVED_TABLES`.
         folder: the built folder.
         key: of the build, for the marker.
 
@@ -121,15 +127,26 @@ def write_shard(
             c: stack.enter_context(_ShardWriter(folder, f"{c}/{shard.name}.parquet", c)) for c in configs
         }
         for group in shard.row_groups:
-            pictures = _read_group(release, group, configs, result)
+            pictures = read_group(release, group, configs, result)
             for config, writer in writers.items():
-                writer.write(ImageNet3D.rows(config, pictures, release.category_captions))
+                writer.write(_rows(config, pictures, release, result))
         for config, writer in writers.items():
             if (written := writer.finish()) is not None:
                 result.files[config] = written
                 result.accounts[config].written = written.rows
     write_whole(marker_path(folder, shard.name), result.to_json(key).encode())
     return result
+
+
+def _rows(config: str, pictures: Sequence[Picture], release: Release, result: ShardResult) -> pa.Table:
+    """The rows of a config; pictures whose pixels cannot be decoded are entered in `result`."""
+    if config in TABLES:
+        return ImageNet3D.rows(config, pictures, release.category_captions)
+    findings: list[Finding] = []
+    table = object_centric.rows(pictures, findings)
+    result.findings += findings
+    result.accounts[config].left_out.update(finding.reason for finding in findings)
+    return table
 
 
 def finished_shard(folder: Path, shard: Shard, key: str) -> ShardResult | None:
@@ -166,10 +183,13 @@ def count_left_out(release: Release, entries: Sequence[Entry], configs: Sequence
     return result
 
 
-def _read_group(
+def read_group(
     release: Release, entries: Sequence[Entry], configs: Sequence[str], result: ShardResult
 ) -> list[Picture]:
-    """The usable pictures of a row group, those that every config has first: equal runs are stored once."""
+    """The usable pictures of a row group: those that every config has first, then those that lack the same.
+
+    Runs of pictures that stand alike in several configs are stored once.
+    """
     pictures: list[Picture] = []
     for entry in entries:
         findings: list[Finding] = []
@@ -183,23 +203,29 @@ def _read_group(
             _count_picture(result, entry, objects, error.reason)
         else:
             pictures.append(picture)
-            _count_picture(result, entry, objects, "", findings)
+            _count_picture(result, entry, objects, "", findings, picture.annotation.objects)
         result.findings += findings
-    return sorted(
-        pictures, key=lambda p: not all(ImageNet3D.has_rows(c, p.entry, p.annotation) for c in configs)
-    )
+    whole = [config for config in configs if config in TABLES]
+    return sorted(pictures, key=lambda p: [not ImageNet3D.has_rows(c, p.entry, p.annotation) for c in whole])
 
 
 def _count_picture(
-    result: ShardResult, entry: Entry, objects: int, reason: str, findings: Sequence[Finding] = ()
+    result: ShardResult,
+    entry: Entry,
+    objects: int,
+    reason: str,
+    findings: Sequence[Finding] = (),
+    usable: Sequence[ObjectAnnotation] = (),
 ) -> None:
     """Enter a picture and its objects in the accounts as read, and as left out for `reason` if it is."""
     result.pictures += 1
     result.objects += objects
     for config, account in result.accounts.items():
-        if config == "pose":
+        if config in ("pose", *DERIVED_TABLES):
             account.read += objects
-            lost = {reason: objects} if reason else Counter(reason_of_objects(findings).values())
+            lost = Counter({reason: objects} if reason else reason_of_objects(findings).values())
+            if config != "pose":
+                lost.update(why for item in usable if item.posed and (why := why_not_cropped(item)))
         else:
             account.read += 1
             no_caption = config == "captions" and entry.caption is None
@@ -214,29 +240,42 @@ class _ShardWriter:
         self._folder, self._path = folder, path
         self._temporary = folder / BOOKKEEPING / "tmp" / f"{path.replace('/', '-')}.{os.getpid()}"
         self._schema = shard_schema(config)
+        repeated = config in TABLES
+        self._dictionary_columns = _DICTIONARY_COLUMNS if repeated else _DERIVED_DICTIONARY_COLUMNS
+        # Pictures that repeat are cut into row groups by the plan; a crop is a picture of its own.
+        self._rows_per_group = None if repeated else MAX_ROW_GROUP_PICTURES
         self._rows = self._table_bytes = 0
 
     def __enter__(self) -> "_ShardWriter":
         self._temporary.parent.mkdir(parents=True, exist_ok=True)
         self._sink = _HashingFile(self._temporary.open("wb"))
-        self._parquet = pq.ParquetWriter(
-            self._sink,
-            self._schema,
-            compression="NONE",
-            use_dictionary=_DICTIONARY_COLUMNS,
-            dictionary_pagesize_limit=_DICTIONARY_LIMIT,
-        )
+        try:
+            self._parquet = pq.ParquetWriter(
+                self._sink,
+                self._schema,
+                compression="NONE",
+                use_dictionary=self._dictionary_columns,
+                dictionary_pagesize_limit=_DICTIONARY_LIMIT,
+                write_page_checksum=True,
+            )
+        except BaseException:
+            self._sink.close()
+            self._temporary.unlink()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._parquet.close()
-        self._sink.close()
-        self._temporary.unlink(missing_ok=True)
+        with ExitStack() as stack:  # all of it, also when the disk is full and the footer cannot be written
+            stack.callback(self._temporary.unlink, missing_ok=True)
+            stack.callback(self._sink.close)
+            stack.callback(self._parquet.close)
 
     def write(self, table: pa.Table) -> None:
-        """Write rows as one row group."""
+        """Write the rows of one row group of the plan."""
         if len(table):
-            self._parquet.write_table(table.cast(self._schema), row_group_size=len(table))
+            self._parquet.write_table(
+                table.cast(self._schema), row_group_size=self._rows_per_group or len(table)
+            )
             self._rows += len(table)
             self._table_bytes += table.nbytes
 
@@ -248,7 +287,7 @@ class _ShardWriter:
             return None
         final = self._folder / self._path
         final.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary.replace(final)
+        _give_name(self._temporary, final)
         digest = self._sink.sha256.hexdigest()
         return WrittenFile(self._path, self._sink.size, digest, self._rows, self._table_bytes)
 
@@ -279,9 +318,11 @@ class _HashingFile:
     def close(self) -> None:
         """Flush to the disk and close."""
         if not self._stream.closed:
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
-            self._stream.close()
+            try:
+                self._stream.flush()
+                os.fsync(self._stream.fileno())
+            finally:
+                self._stream.close()
 
 
 def shard_schema(config: str) -> pa.Schema:
@@ -312,9 +353,23 @@ def marker_path(folder: Path, name: str) -> Path:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that its name never stands for half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _give_name(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _give_name(temporary: Path, final: Path) -> None:
+    """Rename a file that is on the disk, and return when its name is on the disk too."""
+    temporary.replace(final)
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        folder = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -13,7 +13,7 @@ import yaml
 from conftest import SHARED
 from huggingface_hub import DatasetCard
 
-from ImageNet3D import CONFIGS, REASONS, ReleaseError
+from ImageNet3D import PUBLISHED_CONFIGS, REASONS, ReleaseError
 from processing.build import BuildError, build
 from processing.ledger import NO_CAPTION, Account, Books, UnbalancedBooksError
 from processing.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
@@ -138,7 +138,7 @@ class TestSameBytes:
 class TestCard:
     def test_lists_every_config_with_its_splits(self, built_real: Path) -> None:
         card = DatasetCard.load(built_real / "README.md").data
-        assert [entry["config_name"] for entry in card.configs] == list(CONFIGS)
+        assert [entry["config_name"] for entry in card.configs] == list(PUBLISHED_CONFIGS)
         assert [entry["config_name"] for entry in card.configs if entry.get("default")] == ["pose"]
         unknown = next(e for e in card.configs if e["config_name"] == "open_vocab_unknown")
         assert unknown["data_files"] == [{"split": "validation", "path": "pose/validation-*-unknown.parquet"}]

@@ -1,0 +1,106 @@
+"""Runs independent tasks, here or in worker processes: what `build` and `verify` share.
+
+The results come in the order of the tasks, whatever the number of workers. Only a few tasks are on their way
+at a time, so that memory stays flat.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from typing import Any, Generic, TypeVar
+
+from tqdm import tqdm
+
+Result = TypeVar("Result")
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process was killed from outside; running the same command again goes on."""
+
+
+@dataclass(frozen=True)
+class Task(Generic[Result]):
+    """A call for a worker, and how many pictures it handles; all of it can be sent to another process."""
+
+    function: Callable[..., Result]
+    arguments: tuple[Any, ...]
+    pictures: int
+
+
+def run(tasks: Sequence[Task[Result]], workers: int | None, command: str) -> Iterator[Result]:
+    """Do all tasks, with a progress bar on a terminal; then their results in the order of the tasks.
+
+    Args:
+        workers: processes; as many as there are cores where None; 1 does the work in this process.
+        command: the word before the progress bar.
+
+    Raises:
+        WorkerDiedError: if a worker is killed. What a task raises is raised here.
+    """
+    workers = min(workers or os.cpu_count() or 1, len(tasks))
+    with tqdm(total=sum(t.pictures for t in tasks), desc=command, unit=" pictures", disable=None) as bar:
+        done = _run_here(tasks) if workers <= 1 else _run_in_processes(tasks, workers)
+        results: dict[int, Result] = {}
+        for number, result in done:
+            results[number] = result
+            bar.update(tasks[number].pictures)
+    yield from (results[number] for number in range(len(tasks)))
+
+
+def _run_here(tasks: Sequence[Task[Result]]) -> Iterator[tuple[int, Result]]:
+    for number, task in enumerate(tasks):
+        yield number, task.function(*task.arguments)
+
+
+def _run_in_processes(tasks: Sequence[Task[Result]], workers: int) -> Iterator[tuple[int, Result]]:
+    """Results as they come."""
+    waiting = iter(enumerate(tasks))
+    running: dict[Future[Result], int] = {}
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent) as pool:
+        try:
+            while True:
+                for number, task in waiting:
+                    with _interrupts_ignored():
+                        running[pool.submit(task.function, *task.arguments)] = number
+                    if len(running) >= 2 * workers:
+                        break
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        except BrokenProcessPool as error:
+            raise WorkerDiedError(
+                "a worker died, perhaps for want of memory; run the same command again to go on, "
+                "with fewer --workers if it happens again"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """A process started in here never sees Ctrl-C; the one that started it tells it when to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may change this, and only it is interrupted
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_with_parent() -> None:
+    """Make this worker end when its parent is killed: an orphan would write beside the next build."""
+
+    def wait_for_the_end() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
