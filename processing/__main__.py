@@ -21,10 +21,12 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         from processing.build import BuildError
+        from processing.repository import PublishError
+        from processing.tasks import WorkerDiedError
 
         try:
             command(*args, **kwargs)
-        except (ImageNet3D.ReleaseError, BuildError, OSError) as error:
+        except (ImageNet3D.ReleaseError, BuildError, WorkerDiedError, PublishError, OSError) as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
             raise click.ClickException("interrupted; run the same command again to go on") from None
@@ -60,7 +62,13 @@ def sample(out: str, categories: int, images_per_category: int, seed: int) -> No
 @main.command()
 @click.argument("raw")
 @click.argument("out")
-@click.option("--config", "configs", multiple=True, type=click.Choice(ImageNet3D.CONFIGS), help="Only these.")
+@click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    type=click.Choice(ImageNet3D.PUBLISHED_CONFIGS),
+    help="Only these; all that the release allows by default.",
+)
 @click.option("--captions", metavar="DIR", help="Folder with image_captions.json and category_captions.json.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores by default.")
 @click.option(
@@ -77,6 +85,69 @@ def build(raw: str, out: str, **options: Any) -> None:
     from processing.build import build
 
     click.echo(str(build(raw, out, **options)))
+
+
+@main.command()
+@click.argument("out")
+@click.option("--raw", metavar="RAW", help="The raw release, to compare every value with.")
+@click.option("--captions", metavar="DIR", help="As given to the build.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores by default.")
+@_told_plainly
+def verify(out: str, **options: Any) -> None:
+    """Check every shard, row, picture and count of the built folder OUT.
+
+    Exits with 1, and a table of what is wrong and what to do, unless all is well.
+    """
+    from processing.checks import problems_table
+    from processing.verify import verify
+
+    if problems := verify(out, **options):
+        raise click.ClickException(problems_table(problems))
+    click.echo(f"{out}: all is as it was built")
+
+
+@main.command()
+@click.argument("raw")
+@click.argument("out")
+@click.option("--mode", default="center", show_default=True, type=click.Choice(["center", "fit"]))
+@click.option("--size", default=512, show_default=True, help="Width and height of a crop, pixels.")
+@click.option(
+    "--target-distance", default=4.0, show_default=True, help="What distance objects have in center crops."
+)
+@click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores by default.")
+@_told_plainly
+def crop(raw: str, out: str, mode: str, size: int, target_distance: float, workers: int | None) -> None:
+    """Write a square crop of every object of RAW to OUT, in the layout that training code reads.
+
+    center scales objects to one distance and puts them at the centre, for 3D pose; fit scales the whole
+    picture to fit, for 6D pose. Run the same command again to continue after an interruption.
+    """
+    from processing.crop_tree import write_crop_tree
+    from processing.crops import CropOptions
+
+    try:
+        options = CropOptions(mode, size, target_distance)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(str(write_crop_tree(raw, out, options, workers)))
+
+
+@main.command()
+@click.argument("source", metavar="RAW_OR_OUT")
+@click.argument("page")
+@click.option(
+    "--per-category", type=click.IntRange(1), default=2, show_default=True, help="Objects of each category."
+)
+@_told_plainly
+def preview(source: str, page: str, per_category: int) -> None:
+    """Write PAGE, one HTML file: pictures with box, mesh and axes drawn on, and plots."""
+    from processing.preview import write_preview
+
+    try:
+        write_preview(source, page, per_category)
+    except ImportError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(f"{page}: {Path(page).stat().st_size / 1e6:.1f} MB")
 
 
 @main.command()
@@ -118,6 +189,42 @@ def evaluate(
     if plot_file:
         report.plot(plot_file)
     click.echo(str(report))
+
+
+@main.command()
+@click.argument("out")
+@click.option("--repo", required=True, metavar="NAME", help="The repository, such as ccvl/ImageNet3D.")
+@click.option(
+    "--revision",
+    metavar="R",
+    help="Instead of main: a branch, refs/pr/NUMBER, or refs/pr to open a pull request.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would change, and how many bytes it is.")
+@click.option(
+    "--gated",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "manual"]),
+    help="Who lets people in, of a repository that was open: the Hub, or its owners.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Processes that verify; all cores by default.")
+@_told_plainly
+def publish(out: str, repo: str, **options: Any) -> None:
+    """Verify the built folder OUT and publish it on the Hugging Face Hub, in one commit.
+
+    Run the same command again to go on after a failure: what has arrived is not sent again.
+    """
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    from processing.publish import publish
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise click.UsageError(str(error)) from error
+    if repo.count("/") != 1:
+        raise click.UsageError(f"--repo {repo}: name the owner too, such as ccvl/ImageNet3D")
+    click.echo(str(publish(out, repo, **options)))
 
 
 if __name__ == "__main__":

@@ -77,6 +77,11 @@ class Blob:
                 return cls(location, size, git_blob_id(location.read_bytes()), None)
             file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls.in_lfs(location, sha256, size)
+
+    @classmethod
+    def in_lfs(cls, location: Path, sha256: str, size: int) -> "Blob":
+        """A file that LFS keeps; git has the pointer."""
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
         return cls(location, size, git_blob_id(pointer), sha256, len(pointer))
 
@@ -176,9 +181,17 @@ class Repository:
         remedy = f"Visit https://huggingface.co/datasets/{self.repo_id} to ask for access."
         raise HubError(403, "GatedRepo", f"{restricted} and you are not in the authorized list. {remedy}")
 
+    def known(self) -> dict[str, Snapshot]:
+        """Snapshots by all that an address may call them."""
+        return self.revisions | {snapshot.sha: snapshot for snapshot in self.revisions.values()}
+
+    def kind(self, name: str) -> tuple[str, str]:
+        """The list of references that a revision is in, and its whole name in git."""
+        return ("branches", "refs/heads/main") if name == "main" else ("tags", f"refs/tags/{name}")
+
     def split(self, address: str) -> tuple[Snapshot, str]:
         """Take REVISION/PATH apart; a revision's name may have slashes itself, such as refs/pr/1."""
-        known = self.revisions | {snapshot.sha: snapshot for snapshot in self.revisions.values()}
+        known = self.known()
         for name in sorted(known, key=len, reverse=True):
             if address == name or address.startswith(f"{name}/"):
                 return known[name], address.removeprefix(name).strip("/")
@@ -246,12 +259,12 @@ class InformationRoutes:
         )
 
     async def references(self, request: HttpRequest) -> Response:
-        """Branches and tags; every revision but main is listed as a tag."""
+        """Branches, tags and pull requests."""
         self.repository.check_exists(request)
-        found = {"branches": [], "tags": [], "converts": []}
+        found = {"branches": [], "tags": [], "converts": [], "pullRequests": []}
         for name, snapshot in self.repository.revisions.items():
-            kind, prefix = ("branches", "heads") if name == "main" else ("tags", "tags")
-            found[kind].append({"name": name, "ref": f"refs/{prefix}/{name}", "targetCommit": snapshot.sha})
+            kind, ref = self.repository.kind(name)
+            found[kind].append({"name": name, "ref": ref, "targetCommit": snapshot.sha})
         return JSONResponse(found)
 
     async def access(self, request: HttpRequest) -> Response:

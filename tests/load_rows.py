@@ -2,8 +2,9 @@
 
     python load_rows.py JOBS
 
-JOBS is a JSON file: a list of {"way", "path", "config", "streaming", "captions", "cache", "out"}. Rows go to
-`out` as {split: [row]}: pictures as the checksum of their bytes and, decoded, their size; labels as names.
+JOBS is a JSON file: a list of {"way", "path", "config", "streaming", "captions", "cache", "out"}, and of a
+repository "revision". Rows go to `out` as {split: [row]}: pictures as the checksum of their bytes and,
+decoded, their size; labels as names.
 """
 
 import hashlib
@@ -16,7 +17,15 @@ import datasets
 from datasets import ClassLabel, Image, load_dataset
 
 
-def load(way: str, path: str, config: str, streaming: bool, captions: str | None, cache: str) -> Any:
+def load(
+    way: str,
+    path: str,
+    config: str,
+    streaming: bool,
+    captions: str | None,
+    cache: str,
+    revision: str | None = None,
+) -> Any:
     """{split: dataset}, decoded as users get it."""
     if way == "script":  # datasets < 4
         script = str(Path(__file__).parents[1] / "ImageNet3D.py")
@@ -24,7 +33,8 @@ def load(way: str, path: str, config: str, streaming: bool, captions: str | None
         return load_dataset(script, config, streaming=streaming, cache_dir=cache, **options)
     if way == "builder":
         return _from_builder(path, config, streaming, captions, cache)
-    return load_dataset(path, config, streaming=streaming, cache_dir=cache)  # a folder or a repository
+    # a folder or a repository
+    return load_dataset(path, config, streaming=streaming, cache_dir=cache, revision=revision)
 
 
 def _from_builder(path: str, config: str, streaming: bool, captions: str | None, cache: str) -> Any:
