@@ -1472,10 +1472,8 @@ def read_picture_header(data: bytes) -> PictureHeader:
             warnings.filterwarnings("ignore", category=UserWarning)  # of odd EXIF blocks
             source = io.BytesIO(_png_metadata(data) if data.startswith(_PNG_SIGNATURE) else data)
             with PIL.Image.open(source, formats=("JPEG", "PNG", "WEBP")) as image:
-                exif = PIL.Image.Image.getexif(image)  # a PNG's own method decodes the pixels first
-                orientation = exif.get(PIL.Image.ExifTags.Base.Orientation, 1)
                 kind = "JPEG" if image.format == "MPO" else str(image.format)
-                header = PictureHeader(kind, *image.size, image.mode, orientation)
+                header = PictureHeader(kind, *image.size, image.mode, _orientation(image))
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise Unusable("picture_too_large", shown(str(error))) from error
     except Exception as error:  # Pillow's readers meet damaged bytes with many kinds of error
@@ -1485,6 +1483,16 @@ def read_picture_header(data: bytes) -> PictureHeader:
     if not _REACHES_END[header.kind](data):
         raise Unusable("picture_truncated", f"{len(data)} bytes")
     return header
+
+
+def _orientation(image: PIL.Image.Image) -> Any:
+    """By which `datasets` turns a picture: the EXIF tag, or else the one in the XMP packet."""
+    exif = PIL.Image.Image.getexif(image)  # a PNG's own method decodes the pixels first
+    if (tag := PIL.Image.ExifTags.Base.Orientation) in exif:
+        return exif[tag]
+    # The newest Pillow looks here too. A build with an older one must not leave it to the readers.
+    packet = _XMP_ORIENTATION.search(image.info.get("xmp") or b"")
+    return int(packet[2]) if packet else 1
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
