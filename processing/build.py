@@ -1,4 +1,4 @@
-"""Builds the folder that is the Hub repository: Parquet shards of every config and the card.
+"""Builds the folder that is the Hub repository: Parquet shards of every config, and what tells of them.
 
 The folder's hidden `.build` holds the plan, a marker for each finished shard and the reject ledger. The card
 is written last: a folder without README.md is not finished. Running the same command again continues; another
@@ -23,7 +23,9 @@ from datasets.utils.py_utils import convert_file_size_to_int
 import ImageNet3D
 from ImageNet3D import KEPT, PUBLISHED_CONFIGS, Entry, Finding, RawTree, ReleaseError, Survey
 from processing import crops, ledger, object_centric, plan, shards
-from processing.card import write_card
+from processing.card import DATASHEET, Sizes, config_sizes, write_card
+from processing.croissant import CROISSANT, write_croissant
+from processing.figures import FIGURES, can_draw, clear_figures, write_figures
 from processing.ledger import Books, finding_to_json, findings_table, views_of_pose
 from processing.plan import DEFAULT_SHARD_SIZE, Shard
 from processing.shards import (
@@ -38,6 +40,11 @@ from processing.tasks import Task, run
 
 # What only a finished build has, in the order of their removal.
 FINISHED_BY = ("README.md", f"{BOOKKEEPING}/manifest.json")
+
+# What tells of the shards, besides figures.
+PAGES = ("README.md", DATASHEET.name, CROISSANT)
+
+NO_PLOTS = "the card has no plots: they need matplotlib (the extra `figures`); install it and build again"
 
 LEFT_OUT_BATCH = 500  # pictures that no shard takes, a task
 
@@ -54,12 +61,14 @@ class BuildReport:
         books: accounts by config and split.
         findings: of the whole release.
         pictures, objects: in the release.
+        notes: what else whoever builds should know.
     """
 
     books: Books = field(default_factory=Books)
     findings: list[tuple[str, Finding]] = field(default_factory=list)
     pictures: int = 0
     objects: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def problems(self) -> int:
@@ -71,7 +80,7 @@ class BuildReport:
         parts = [self.books.table()]
         if self.findings:
             parts.append(findings_table(finding.reason for _, finding in self.findings))
-        return "\n\n".join([*parts, total])
+        return "\n\n".join([*parts, total, *self.notes])
 
 
 def build(
@@ -105,7 +114,7 @@ def build(
     """
     folder = Path(out)
     _refuse_strangers(folder)
-    with _locked(folder), _told_of_a_full_disk(folder):
+    with locked(folder), _told_of_a_full_disk(folder):
         tree = RawTree(raw)
         survey = ImageNet3D.survey(tree, captions, seed)
         tables = _tables(survey, configs)
@@ -121,7 +130,9 @@ def build(
         report.books.check()
         if strict and report.findings:
             raise BuildError(f"{report}\n\n--strict: {len(report.findings)} findings, so no card was written")
-        write_card(folder, tables, configs, [r for r in results if r.files])
+        _describe(folder, config_sizes(tables, configs, results), results)
+        if not can_draw():
+            report.notes.append(NO_PLOTS)
         _write_manifest(folder, key, results)
     return report
 
@@ -151,15 +162,19 @@ def _refuse_strangers(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for one build; the lock goes with the process, however it ends."""
-    (folder / BOOKKEEPING).mkdir(parents=True, exist_ok=True)
+def locked(folder: Path, bookkeeping: str = BOOKKEEPING) -> Iterator[None]:
+    """Hold a folder for one command; the lock goes with the process, however it ends.
+
+    Raises:
+        BuildError: if another process holds it.
+    """
+    (folder / bookkeeping).mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(folder / BOOKKEEPING / "lock", blocking=False):
+        with filelock.FileLock(folder / bookkeeping / "lock", blocking=False):
             yield
     except filelock.Timeout:
         raise BuildError(
-            f"{folder}: another build is at work in it; wait for it, or name another folder"
+            f"{folder}: another build or crop is at work in it; wait for it, or name another folder"
         ) from None
 
 
@@ -197,8 +212,9 @@ def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
 def _prepare(folder: Path, key: str, planned: Sequence[Shard]) -> None:
     """Make the folder ready: continue a build with the same key, or clear what another one left."""
     book = folder / BOOKKEEPING
-    for name in FINISHED_BY:
+    for name in (*FINISHED_BY, *PAGES):
         (folder / name).unlink(missing_ok=True)
+    clear_figures(folder)
     shutil.rmtree(book / "tmp", ignore_errors=True)
     for half_written in folder.rglob(f".*{UNFINISHED}"):
         half_written.unlink()
@@ -259,12 +275,21 @@ def _write_ledger(folder: Path, report: BuildReport) -> None:
     write_whole(folder / BOOKKEEPING / "ledger.jsonl", lines.encode())
 
 
+def _describe(folder: Path, sizes: Sizes, results: Sequence[ShardResult]) -> None:
+    """Write what tells of the shards; the card last."""
+    figures = write_figures(folder)
+    write_croissant(folder, sizes, results)
+    write_card(folder, sizes, figures)
+
+
 def _write_manifest(folder: Path, key: str, results: Iterable[ShardResult]) -> None:
-    """Checksums of all that is to be published, the card among it."""
+    """Checksums of all that is to be published: the shards and what tells of them."""
     files = {
         file.path: {"size": file.size, "sha256": file.sha256} for r in results for file in r.files.values()
     }
-    card = (folder / "README.md").read_bytes()
-    files["README.md"] = {"size": len(card), "sha256": hashlib.sha256(card).hexdigest()}
+    for path in (*(folder / name for name in PAGES), *(folder / FIGURES).iterdir()):
+        data = path.read_bytes()
+        entry = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        files[path.relative_to(folder).as_posix()] = entry
     manifest = {"key": key, "version": ImageNet3D.__version__, "files": dict(sorted(files.items()))}
     write_whole(folder / BOOKKEEPING / "manifest.json", json.dumps(manifest, indent=1).encode())

@@ -19,20 +19,18 @@ import shutil
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 
 import ImageNet3D
 from ImageNet3D import SPLITS, Entry, Finding, Picture, RawTree, Release, Survey
 from processing import crops, shards
-from processing.build import BuildError, BuildReport, count_tasks, report_of
+from processing.build import BuildError, BuildReport, count_tasks, locked, report_of
 from processing.crops import Crop, CropOptions
 from processing.ledger import Account, finding_to_json
 from processing.shards import ShardResult, write_whole
@@ -83,7 +81,7 @@ def write_crop_tree(
     folder, options, tree = Path(out), options or CropOptions(), RawTree(raw)
     if folder.exists() and not (folder / BOOKKEEPING).exists() and any(folder.iterdir()):
         raise BuildError(f"{folder}: holds files that no crop made; name another folder")
-    with _locked(folder):
+    with locked(folder, BOOKKEEPING):
         survey = ImageNet3D.survey(tree)
         key = _key(survey, options)
         _prepare(folder, key)
@@ -107,16 +105,6 @@ def _lacking(folder: Path) -> dict[str, tuple[str, ...]]:
     }
     every = set().union(*found.values())
     return {split: tuple(sorted(every - categories)) for split, categories in found.items()}
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    (folder / BOOKKEEPING).mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(folder / BOOKKEEPING / "lock", blocking=False):
-            yield
-    except filelock.Timeout:
-        raise BuildError(f"{folder}: another crop is at work in it; name another folder") from None
 
 
 def _key(survey: Survey, options: CropOptions) -> str:

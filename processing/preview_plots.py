@@ -20,7 +20,7 @@ from ImageNet3D import ANGLES, KNOWN_CATEGORIES, OBJECT_STATUS
 BINS = 36  # of an angle, centred on whole tens of degrees, so that 0 falls into one bin
 DISTANCE_BINS = 40
 DISTANCE_QUANTILE = 0.99  # larger distances go into the last bin
-SIZE_BINS_PER_OCTAVE = 6
+SIZE_BINS_PER_OCTAVE = 4
 CATEGORIES_IN_COLUMN = 40
 
 # Colours matplotlib is given -> what the page's style sheet calls them.
@@ -115,7 +115,10 @@ def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> M
     svg = re.sub(r' id="[\w.]+_\d+"', "", svg)  # groups' numbers, which every figure begins at 1
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1; font-family: inherit", svg)
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)  # matplotlib < 3.11
+    svg = re.sub(r" font-family: [^;\"]*;", "", svg)
+    svg = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", svg)
+    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is more than enough
     for color, page_color in _PAGE_COLORS.items():
         svg = svg.replace(color, page_color)
     return Markup(re.sub(r"\n\s*", "\n", svg))  # noqa: S704 - drawn here, from numbers and fixed names
@@ -204,6 +207,7 @@ def _quality_plot(quality: Counter[tuple[str | None, bool | None]]) -> Plot:
         axes.set_yticks(range(len(statuses)), [status or "none given" for status in statuses])
         axes.tick_params(axis="y", length=0)
         axes.set_xlim(0, left.max() * 1.15)
+        axes.locator_params(axis="x", nbins=4)
         axes.invert_yaxis()
         axes.legend(loc="lower right")
 

@@ -345,7 +345,7 @@ class TestSharedFolder:
         out = tmp_path / "out"
         first = start(raw, out)
         wait_for((out / ".build/plan.json").exists, first)
-        with pytest.raises(BuildError, match="another build is at work"):
+        with pytest.raises(BuildError, match="another build or crop is at work"):
             build(raw, out, workers=1, shard_size=SIZE, seed=1)
         assert first.wait() == 0, first.communicate()
         check_finished(out, undisturbed)
