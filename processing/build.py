@@ -107,7 +107,7 @@ def build(
         strict: write no card if anything was found.
 
     Raises:
-        ReleaseError: if the raw release cannot be read as a whole.
+        ReleaseError: if the raw release cannot be read as a whole, or has no usable row.
         BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way, or
             strict and something was found.
         WorkerDiedError: if a worker process was killed.
@@ -130,7 +130,10 @@ def build(
         report.books.check()
         if strict and report.findings:
             raise BuildError(f"{report}\n\n--strict: {len(report.findings)} findings, so no card was written")
-        _describe(folder, config_sizes(tables, configs, results), results)
+        sizes = config_sizes(tables, configs, results)
+        if not sizes:
+            raise ReleaseError(f"{report}\n\n{raw}: has no row for any config; the findings above say why")
+        _describe(folder, sizes, results)
         if not can_draw():
             report.notes.append(NO_PLOTS)
         _write_manifest(folder, key, results)

@@ -221,6 +221,14 @@ class TestOptions:
         with pytest.raises(ReleaseError, match="--captions DIR"):
             build(str(real_zip), tmp_path / "out2", configs=["captions"], workers=1)
 
+    def test_a_release_without_rows_writes_no_card(self, sample_folder: Path, tmp_path: Path) -> None:
+        tree = shutil.copytree(sample_folder, tmp_path / "tree")
+        for file in tree.glob("lists/*.txt"):
+            file.write_text("")
+        with pytest.raises(ReleaseError, match="has no row for any config"):
+            build(str(tree), tmp_path / "out", workers=1)
+        assert not (tmp_path / "out" / "README.md").exists()
+
     def test_strict_writes_no_card(self, sample_folder: Path, tmp_path: Path) -> None:
         with pytest.raises(BuildError, match="findings, so no card was written"):
             build(str(sample_folder), tmp_path / "out", workers=1, strict=True)

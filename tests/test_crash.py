@@ -94,6 +94,11 @@ def start(raw: str, out: Path, workers: int = 1, **options: Any) -> subprocess.P
     )
 
 
+def heed_interrupts() -> None:
+    """What a terminal's own command does; one that a script put into the background ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
     """Return when the condition is true, or when the process has ended before."""
     end = time.monotonic() + 60
@@ -202,7 +207,7 @@ class TestInterrupted:
     @pytest.mark.parametrize("workers", [1, 2])
     def test_ctrl_c(self, raw: str, undisturbed: Published, tmp_path: Path, workers: int) -> None:
         out = tmp_path / "out"
-        process = start(raw, out, workers)
+        process = start(raw, out, workers, preexec_fn=heed_interrupts)
         wait_for(lambda: finished_shards(out), process)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
         _, errors = process.communicate()
