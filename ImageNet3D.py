@@ -397,6 +397,7 @@ class RawTree:
         self.path = os.fspath(path)
         self.storage_options = dict(storage_options or {})
         self._fs, self._location = fsspec.core.url_to_fs(self.path, **self.storage_options)
+        self._is_local = "file" in np.atleast_1d(self._fs.protocol)
         if self._fs.isdir(self._location):
             self.is_archive = False
             self._top = self._find_top_folder()
@@ -465,10 +466,6 @@ class RawTree:
             return self._fs.cat_file(path, start=0, end=limit + 1)
         except (IsADirectoryError, NotADirectoryError) as error:
             raise FileNotFoundError(name) from error
-
-    @property
-    def _is_local(self) -> bool:
-        return "file" in np.atleast_1d(self._fs.protocol)
 
     def _read_member(self, name: str, limit: int) -> bytes:
         try:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from datasets.utils.py_utils import convert_file_size_to_int
 
 import ImageNet3D
-from ImageNet3D import KEPT, PUBLISHED_CONFIGS, Entry, Finding, RawTree, ReleaseError, Survey
+from ImageNet3D import PUBLISHED_CONFIGS, Entry, Finding, RawTree, ReleaseError, Survey
 from processing import crops, ledger, object_centric, plan, shards
 from processing.card import DATASHEET, Sizes, config_sizes, write_card
 from processing.croissant import CROISSANT, write_croissant
@@ -69,11 +69,6 @@ class BuildReport:
     pictures: int = 0
     objects: int = 0
     notes: list[str] = field(default_factory=list)
-
-    @property
-    def problems(self) -> int:
-        """Findings that left something out of every config or of pose, other than objects without a pose."""
-        return sum(f.decision != KEPT and f.reason != "pose_missing" for _, f in self.findings)
 
     def __str__(self) -> str:
         total = f"{self.pictures:,} pictures and {self.objects:,} objects in the release"
