@@ -278,7 +278,7 @@ _REASONS = (
     Reason("member_damaged", LEFT_OUT, "a member cannot be read back: bad checksum, broken or cut-off data"),
     # names and lists
     Reason("name_collision", KEPT, "two names differ in case or Unicode form only"),
-    Reason("file_unexpected", LEFT_OUT, "a file's name does not belong in images/, annotations/, lists/, CAD/"),
+    Reason("file_unexpected", LEFT_OUT, "a name does not belong in images/, annotations/, lists/ or CAD/"),
     Reason("category_unknown", LEFT_OUT, "a folder is none of CATEGORIES; append it to LATER_CATEGORIES"),
     Reason("list_not_text", LEFT_OUT, "a list is not UTF-8 text"),
     Reason("list_bom", KEPT, "a list begins with a byte order mark"),
@@ -1416,7 +1416,9 @@ def _check_side(item: dict[str, Any], name: str, note: _Notes) -> int | None:
     return side
 
 
-def _check_cad_index(item: dict[str, Any], category: str, meshes: Mapping[str, int], note: _Notes) -> int | None:
+def _check_cad_index(
+    item: dict[str, Any], category: str, meshes: Mapping[str, int], note: _Notes
+) -> int | None:
     if (raw := item.get("cad_index")) is None:
         return None
     index = _whole_number(raw)

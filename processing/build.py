@@ -60,9 +60,7 @@ PAGES = ("README.md", DATASHEET.name, CROISSANT)
 
 NO_PLOTS = "the card has no plots: they need matplotlib (the extra `figures`); install it and build again"
 
-NO_MESHES = (
-    "the config cad is not there: it needs trimesh (the extra `meshes`); install it and build again"
-)
+NO_MESHES = "the config cad is not there: it needs trimesh (the extra `meshes`); install it and build again"
 
 LEFT_OUT_BATCH = 500  # pictures that no shard takes, a task
 

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 import ImageNet3D
-from ImageNet3D import CATEGORY_COUNTS, CATEGORY_IDS, KNOWN_CATEGORIES, Picture, Survey
+from ImageNet3D import (
+    CATEGORIES,
+    CATEGORY_COUNTS,
+    CATEGORY_IDS,
+    KNOWN_CATEGORIES,
+    OBJECT_STATUS,
+    Picture,
+    Survey,
+)
 
 
 @dataclass
@@ -31,6 +39,23 @@ class CategoryCounts:
                 if item.posed:
                     counts[f"{split}_objects"] += 1
                     counts[f"{split}_{item.object_status or 'no_status'}"] += 1
+
+    def add_rows(self, config: str, split: str, table: pa.Table) -> None:
+        """Count the same in written rows of classification or pose; rows of other configs do not count."""
+        if config == "classification":
+            columns = [("pictures", table["label"].to_pylist())]
+        elif config == "pose":
+            labels, statuses = table["category"].to_pylist(), table["object_status"].to_pylist()
+            columns = [("objects", labels)]
+            for status, word in ((None, "no_status"), *enumerate(OBJECT_STATUS)):
+                own = [label for label, found in zip(labels, statuses, strict=True) if found == status]
+                columns.append((word, own))
+        else:
+            return
+        for word, labels in columns:
+            for label, count in Counter(labels).items():
+                if label is not None and 0 <= label < len(CATEGORIES):
+                    self.counts.setdefault(CATEGORIES[label], Counter())[f"{split}_{word}"] += count
 
     def add_mesh(self, category: str) -> None:
         """Count a mesh that has a row in cad."""

@@ -18,7 +18,7 @@ def _counts() -> dict[str, str]:
     return meanings
 
 
-# A name means the same in every config, but for those in ELSEWHERE; in object_centric the picture is the crop.
+# A name means the same in every config but those of ELSEWHERE; in object_centric the picture is the crop.
 COLUMNS: Mapping[str, str] = MappingProxyType(
     {
         "image": "the picture's own bytes; only an EXIF orientation tag is set to 1, for boxes refer to the "

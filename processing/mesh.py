@@ -135,7 +135,7 @@ def _check_claims(data: bytes, name: str) -> None:
 def glb_bytes(mesh: Mesh) -> bytes:
     """A mesh as binary glTF 2.0: its vertices as float32 and its triangles, in their order, and no more.
 
-    The vertices stay in object space and no node turns them: z is up, where the viewers of glTF take y for it.
+    The vertices stay in object space and no node turns them: z is up, while viewers of glTF take y for it.
 
     Raises:
         ImportError: trimesh is not installed.

@@ -107,9 +107,7 @@ def write_meshes(release: Release, shard: ReferenceShard, folder: Path, key: str
     return result
 
 
-def _mesh_rows(
-    tree: RawTree, meshes: Iterable[MeshEntry], result: ShardResult
-) -> Iterator[dict[str, Any]]:
+def _mesh_rows(tree: RawTree, meshes: Iterable[MeshEntry], result: ShardResult) -> Iterator[dict[str, Any]]:
     """The rows of the meshes that can be used; the others are entered in `result`."""
     account = result.accounts["cad"]
     for entry in meshes:
@@ -165,7 +163,8 @@ def write_categories(
     names = categories.categories_of(survey)
     result = ShardResult(shard.name, shard.split, None)
     account = result.accounts[shard.config] = Account(read=len(names))
-    account.left_out["category_unknown"] = sum(name not in CATEGORY_IDS for name in names)
+    if unknown := sum(name not in CATEGORY_IDS for name in names):
+        account.left_out["category_unknown"] = unknown
     with ShardWriter(folder, shard.path, shard.config) as writer:
         writer.write(categories.table(names, found, survey.release.category_captions, with_meshes))
         _finish(writer, result, shard)
