@@ -80,7 +80,7 @@ def row(tree: RawTree, entry: MeshEntry) -> dict[str, Any]:
         "mesh": {"bytes": glb_bytes(found), "path": entry.glb},
         "num_vertices": len(found.vertices),
         "num_faces": len(found.faces),
-        "bounds": [found.vertices.min(axis=0).tolist(), found.vertices.max(axis=0).tolist()],
+        "bounds": found.bounds.tolist(),
     }
 
 

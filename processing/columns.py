@@ -57,7 +57,7 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "released vertices, rounded to float32, and its polygons cut into triangles, in their order",
         "num_vertices": "of the mesh",
         "num_faces": "triangles of the mesh",
-        "bounds": "the least and the greatest x, y, z of the mesh, as released; units of the CAD model",
+        "bounds": "the least and the greatest x, y, z of the triangles, as released; units of the CAD model",
         "name": "of the category",
         **_counts(),
         "num_meshes": "CAD models of the category, as in `cad`; null in a build without that config",

@@ -45,6 +45,12 @@ class Mesh:
     vertices: NDArray[np.float64]  # (M, 3), units of the CAD model, finite, also as float32
     faces: NDArray[np.int64]  # (F, 3), F >= 1, indices of vertices
 
+    @property
+    def bounds(self) -> NDArray[np.float64]:
+        """(2, 3): the least and the greatest x, y, z of the vertices that triangles use, as of trimesh."""
+        used = self.vertices[np.unique(self.faces)]
+        return np.array([used.min(axis=0), used.max(axis=0)])
+
 
 def mesh_file(category: str, cad_index: int) -> str:
     """Path of a mesh inside a raw tree."""

@@ -39,7 +39,7 @@ def thumbnail(mesh: Mesh, name: str) -> bytes:
     Raises:
         MeshError: so many large triangles lie behind each other that drawing would take too long.
     """
-    vertices, faces = _in_unit_sphere(mesh.vertices), mesh.faces
+    vertices, faces = _in_unit_sphere(mesh), mesh.faces
     points, depth = project(vertices, AZIMUTH, ELEVATION, 0.0, _DISTANCE, 0.0, 0.0, 1.0)
     points = _fitted(points[np.unique(faces)], points)
     side = SIZE * _SUPERSAMPLING
@@ -56,12 +56,10 @@ def thumbnail(mesh: Mesh, name: str) -> bytes:
     return stream.getvalue()
 
 
-def _in_unit_sphere(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The vertices (M, 3), moved and scaled so that their box has its middle at the origin and radius 1."""
-    least, most = vertices.min(axis=0), vertices.max(axis=0)
-    moved = vertices - (least / 2 + most / 2)
-    largest = np.abs(moved).max() or 1.0  # first, for squares of float32's extremes leave float64's range
-    return moved / largest / (np.linalg.norm((most - least) / 2 / largest) or 1.0)
+def _in_unit_sphere(mesh: Mesh) -> NDArray[np.float64]:
+    """The vertices (M, 3), moved and scaled so that the box of the triangles ends on the unit sphere."""
+    least, most = mesh.bounds
+    return (mesh.vertices - (least + most) / 2) / (np.linalg.norm((most - least) / 2) or 1.0)
 
 
 def _fitted(seen: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -79,3 +79,17 @@ def _object(index: int, item: dict[str, Any]) -> dict[str, Any]:
         "object_status": STATUS.get(item.get("object_status")),
         "dense": DENSITY.get(item.get("dense")),
     }
+
+
+def read_off(path: Path) -> tuple[np.ndarray, list[list[int]]]:
+    """Vertices and polygons of an OFF file without comments, read in the plainest way."""
+    words = path.read_text("ascii").split()
+    num_vertices, num_faces = int(words[1]), int(words[2])
+    at = 4 + 3 * num_vertices
+    vertices = np.array(words[4:at], np.float64).reshape(-1, 3)
+    faces = []
+    for _ in range(num_faces):
+        count = int(words[at])
+        faces.append([int(word) for word in words[at + 1 : at + 1 + count]])
+        at += 1 + count
+    return vertices, faces
