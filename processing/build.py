@@ -119,8 +119,9 @@ def build(
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole, or has no usable row.
-        BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way,
-            strict and something was found, or cad is asked for by name without trimesh.
+        BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way, or
+            strict and something was found.
+        ImportError: if cad is asked for by name and trimesh is not installed.
         WorkerDiedError: if a worker process was killed.
     """
     folder = Path(out)
@@ -228,7 +229,7 @@ def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
             f"{survey.release.tree.path} comes without captions; give them with --captions DIR"
         )
     if "cad" in configs and not cad.can_build():
-        raise BuildError(mesh.WHAT_TO_INSTALL)
+        raise ImportError(mesh.WHAT_TO_INSTALL)
     wanted = {"pose" if name.startswith("open_vocab") else name for name in configs or PUBLISHED_CONFIGS}
     can = {"captions": survey.has_captions, "cad": cad.can_build()}
     tables = (*TABLES, *DERIVED_TABLES, *REFERENCE_TABLES)

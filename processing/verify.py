@@ -22,10 +22,12 @@ from huggingface_hub import DatasetCard
 
 import ImageNet3D
 from ImageNet3D import RawTree, ReleaseError, Survey, known_only
+from processing import cad
 from processing.card import table_of
 from processing.categories import CategoryCounts
 from processing.checks import ALL_TABLES, SHARD_NAME, VIEWER_PAGE_BYTES, VIEWER_PAGE_ROWS, Problem, ShardFacts
 from processing.ledger import finding_to_json
+from processing.mesh import WHAT_TO_INSTALL
 from processing.plan import shard_pattern
 from processing.references import REFERENCE_TABLES
 from processing.shards import BOOKKEEPING, ShardResult
@@ -123,10 +125,13 @@ def verify(
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole.
+        ImportError: if the folder has meshes and trimesh is not installed.
     """
     built = read_bookkeeping(Path(out))
     if isinstance(built, Problem):
         return [built]
+    if built.paths_of("cad") and not cad.can_build():
+        raise ImportError(WHAT_TO_INSTALL)
     survey = _survey(built, raw, captions) if raw is not None else None
     facts: list[ShardFacts] = list(run(_tasks(built, survey), workers, "verify"))
     seen = _all_seen(facts)
