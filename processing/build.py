@@ -146,12 +146,13 @@ def build(
         if strict and report.findings:
             raise BuildError(f"{report}\n\n--strict: {len(report.findings)} findings, so no card was written")
         sizes = config_sizes(tables, configs, results)
-        if not sizes or (sizes.keys() <= set(REFERENCE_TABLES) < {*tables}):
+        references_alone = set(REFERENCE_TABLES)
+        if not sizes or (references_alone.issuperset(sizes) and not references_alone.issuperset(tables)):
             raise ReleaseError(f"{report}\n\n{raw}: has no row for any config; the findings above say why")
         _describe(folder, sizes, results)
         if not can_draw():
             report.notes.append(NO_PLOTS)
-        if "cad" not in tables and (not configs or "cad" in configs):
+        if not configs and not cad.can_build():
             report.notes.append(NO_MESHES)
         _write_manifest(folder, key, results)
     return report

@@ -5,7 +5,7 @@ in: a file whose bytes are not those that were written is not looked into furthe
 
 What only the checksums find, should the manifest be rewritten along with a shard: a changed number that is
 still a plausible one, and a changed bit of a picture that decodes all the same. With the raw release these
-are found too, but for changes in a crop's pixels that are no larger than rounding.
+are found too, but for changes in the pixels of a crop or a thumbnail that are no larger than rounding.
 """
 
 import itertools
@@ -211,7 +211,7 @@ def _tasks(built: Built, survey: Survey | None) -> list[Task["ShardFacts"]]:
     in_shards = {path for paths in shards.values() for path in paths.values()}
     in_shards |= built.references.keys()
     meshes = meshes_by_key(survey) if survey else {}
-    for path in built.references.keys() & built.manifest.keys():
+    for path in sorted(built.references.keys() & built.manifest.keys()):
         tasks.append(Task(check_reference, (built.folder, path, built.manifest[path], release, meshes), 1))
     others = {path: entry for path, entry in built.manifest.items() if path not in in_shards}
     tasks.append(Task(check_files, (built.folder, others), 1))
@@ -291,7 +291,7 @@ def check_names(built: Built) -> Iterator[Problem]:
             config in REFERENCE_TABLES and path not in built.references
         ):
             yield Problem(path, "shard_name", "not planned")
-    for name in set(built.references.values()) - built.results.keys():
+    for name in sorted(set(built.references.values()) - built.results.keys()):
         yield Problem(name, "shard_unfinished")
 
 
