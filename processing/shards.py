@@ -176,6 +176,7 @@ def count_left_out(release: Release, entries: Sequence[Entry], configs: Sequence
     """Account for pictures of one split and kind that no shard takes; their objects are counted too."""
     result = ShardResult("left out", entries[0].split, entries[0].known)
     result.accounts = {config: Account() for config in configs}
+    release = release.fetched((entry for entry in entries if entry.reason != "list_bad_id"), pictures=False)
     for entry in entries:
         objects = 0
         if entry.reason != "list_bad_id":
@@ -194,6 +195,7 @@ def read_group(
     Runs of pictures that stand alike in several configs are stored once.
     """
     pictures: list[Picture] = []
+    release = release.fetched(entries)
     for entry in entries:
         findings: list[Finding] = []
         objects, file = 0, entry.annotation_file

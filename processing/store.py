@@ -22,17 +22,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import fsspec
-import numpy as np
 
 UNFINISHED = ".unfinished"  # the ending of a hidden file that a killed process may leave behind
 
 # Of an upload; S3 takes at least 5 MiB and at most 10,000 parts. A worker holds one for each file it writes.
 PART_BYTES = 8 * 2**20
 
-# Stores where a file is uploaded in parts and then named, or thrown away, by fsspec's `commit` and `discard`.
-_FINISHING = frozenset({"s3", "s3a", "gs", "gcs", "memory"})
-# The extra that has the package for a protocol.
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+# Stores where a file is uploaded in parts and then named, or thrown away, by fsspec's `commit` and `discard`;
+# and the extra that has their package.
+_STORES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:://|::)")
 
 
@@ -116,27 +114,24 @@ def place(where: str | os.PathLike[str] | StorePath) -> Place:
     text = os.fspath(where)
     if (match := _URL.match(text)) is None:
         return Path(text)
-    protocol = match[1]
+    protocol, rest = match[1], text[match.end() :]
     if protocol in ("file", "local"):
         return Path(fsspec.core.url_to_fs(text)[1])
     if protocol == "hf":
         raise PlaceError(f"{text}: every file would be a commit there; build a local folder and `publish` it")
-    path = StorePath(text.rstrip("/"))
-    try:
-        fs = path.fs
-    except ImportError as error:
-        extra = f'pip install "imagenet3d[{_EXTRAS[protocol]}]"' if protocol in _EXTRAS else str(error)
-        raise PlaceError(f"{text}: needs a package that is not installed: {extra}") from error
-    except ValueError as error:
-        raise PlaceError(f"{text}: {error}") from error
-    if not path.location.strip("/"):
-        raise PlaceError(f"{text}: name a folder, such as {protocol}://bucket/ImageNet3D")
-    if not {*np.atleast_1d(fs.protocol)} & _FINISHING:
+    if protocol not in _STORES:
         raise PlaceError(
             f"{text}: a file cannot be named there when it is whole; write to a local folder and copy that, "
             "or name one on S3 (s3://) or Google Cloud Storage (gs://)"
         )
-    return path
+    if not rest.strip("/"):
+        raise PlaceError(f"{text}: name a folder, such as {protocol}://bucket/ImageNet3D")
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except ImportError as error:
+        extra = f'pip install "imagenet3d[{_STORES[protocol]}]"'
+        raise PlaceError(f"{text}: needs a package that is not installed: {extra}") from error
+    return StorePath(text.rstrip("/"))
 
 
 def described(error: BaseException) -> str:
@@ -145,22 +140,23 @@ def described(error: BaseException) -> str:
 
 
 @contextmanager
-def told(path: Place) -> Iterator[None]:
-    """Name the file and the remedy where a store only says what went wrong; a missing file stays one."""
-    if isinstance(path, Path):
-        yield
-        return
+def told(path: Place, missing_too: bool = False) -> Iterator[None]:
+    """Name the file and the remedy where a store only says what went wrong.
+
+    Args:
+        missing_too: also where something is not there, as a bucket to write to.
+    """
     try:
         yield
-    except (FileNotFoundError, StoreError):
-        raise
-    except PermissionError as error:
-        raise StoreError(f"{path}: {described(error)}; check the credentials and what they allow") from error
     except Exception as error:  # packages for stores fail in ways of their own
-        raise StoreError(
-            f"{path}: {described(error)}; the store did not answer as it should, also when asked again; "
-            "run the same command again to go on"
-        ) from error
+        missing = isinstance(error, FileNotFoundError) and not missing_too
+        if isinstance(path, Path) or isinstance(error, StoreError) or missing:
+            raise
+        if isinstance(error, PermissionError | FileNotFoundError):
+            remedy = "check the address, the credentials and what they allow"
+        else:
+            remedy = "also when asked again; run the same command again to go on"
+        raise StoreError(f"{path}: {described(error)}; {remedy}") from error
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -195,7 +191,7 @@ def new_file(path: Place, aside: Path | None = None) -> NewFile:
 def write_whole(path: Place, data: bytes) -> None:
     """Write a file so that its name never stands for half of it."""
     if isinstance(path, StorePath):
-        with told(path):
+        with told(path, missing_too=True):
             path.fs.pipe_file(path.location, data)
         return
     file = new_file(path)
@@ -208,7 +204,7 @@ def write_whole(path: Place, data: bytes) -> None:
 
 def write_all(folder: StorePath, files: Mapping[str, bytes]) -> None:
     """Write files of a store's folder side by side, each of them whole or not at all."""
-    with told(folder):
+    with told(folder, missing_too=True):
         folder.fs.pipe({(folder / name).location: data for name, data in files.items()})
 
 
@@ -251,15 +247,15 @@ class _NewStoreFile:
 
     def __init__(self, path: StorePath) -> None:
         self._path = path
-        with told(path):
+        with told(path, missing_too=True):
             self._file = path.fs.open(path.location, "wb", block_size=PART_BYTES, autocommit=False)
 
     def write(self, data: Any) -> object:
-        with told(self._path):
+        with told(self._path, missing_too=True):
             return self._file.write(data)
 
     def commit(self) -> None:
-        with told(self._path):
+        with told(self._path, missing_too=True):
             self._file.close()
             self._file.commit()
         self._file = None
