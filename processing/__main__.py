@@ -22,10 +22,13 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         from processing.build import BuildError
         from processing.repository import PublishError
+        from processing.store import PlaceError
         from processing.tasks import WorkerDiedError
 
         try:
             command(*args, **kwargs)
+        except PlaceError as error:
+            raise click.UsageError(str(error)) from error
         except (ImageNet3D.ReleaseError, BuildError, WorkerDiedError, PublishError, OSError) as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:

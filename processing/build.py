@@ -32,8 +32,18 @@ from processing.shards import (
     BOOKKEEPING,
     DERIVED_TABLES,
     TABLES,
-    UNFINISHED,
     ShardResult,
+    is_whole,
+)
+from processing.store import (
+    UNFINISHED,
+    Place,
+    files_below,
+    names_in,
+    place,
+    read_all,
+    remove,
+    remove_tree,
     write_whole,
 )
 from processing.tasks import Task, run
@@ -93,7 +103,7 @@ def build(
 
     Args:
         raw: the raw release, a folder or zip, local or any fsspec URL.
-        out: the folder to build; made if it is missing.
+        out: the folder to build, local or the URL of an object store's; made if it is missing.
         configs: names of `ImageNet3D.PUBLISHED_CONFIGS`; all that the release allows where empty.
         captions: a folder with captions; without it `captions/` in or beside the release is used.
         workers: processes; as many as there are cores by default. The bytes do not depend on it.
@@ -105,9 +115,11 @@ def build(
         ReleaseError: if the raw release cannot be read as a whole, or has no usable row.
         BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way, or
             strict and something was found.
+        PlaceError: if nothing can be built at such a URL.
+        StoreError: if the object store fails for good.
         WorkerDiedError: if a worker process was killed.
     """
-    folder = Path(out)
+    folder = place(out)
     _refuse_strangers(folder)
     with locked(folder), _told_of_a_full_disk(folder):
         tree = RawTree(raw)
@@ -128,6 +140,7 @@ def build(
         sizes = config_sizes(tables, configs, results)
         if not sizes:
             raise ReleaseError(f"{report}\n\n{raw}: has no row for any config; the findings above say why")
+        _check_undisturbed(folder, key, results)
         _describe(folder, sizes, results)
         if not can_draw():
             report.notes.append(NO_PLOTS)
@@ -151,21 +164,25 @@ def build_key(survey: Survey, tables: Sequence[str], configs: Sequence[str], siz
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _refuse_strangers(folder: Path) -> None:
+def _refuse_strangers(folder: Place) -> None:
     """Leave a folder alone that holds files and was not begun by a build."""
-    if folder.exists() and not (folder / BOOKKEEPING / "plan.json").exists():
-        strangers = sorted(path.name for path in folder.iterdir() if path.name != BOOKKEEPING)
-        if strangers:
-            raise BuildError(f"{folder}: holds {strangers[0]}, which no build made; name another folder")
+    strangers = [name for name in names_in(folder) if name != BOOKKEEPING]
+    if strangers and not (folder / BOOKKEEPING / "plan.json").is_file():
+        raise BuildError(f"{folder}: holds {strangers[0]}, which no build made; name another folder")
 
 
 @contextmanager
-def locked(folder: Path, bookkeeping: str = BOOKKEEPING) -> Iterator[None]:
+def locked(folder: Place, bookkeeping: str = BOOKKEEPING) -> Iterator[None]:
     """Hold a folder for one command; the lock goes with the process, however it ends.
+
+    An object store has no such locks: see `_check_undisturbed`.
 
     Raises:
         BuildError: if another process holds it.
     """
+    if not isinstance(folder, Path):
+        yield
+        return
     (folder / bookkeeping).mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / bookkeeping / "lock", blocking=False):
@@ -177,7 +194,7 @@ def locked(folder: Path, bookkeeping: str = BOOKKEEPING) -> Iterator[None]:
 
 
 @contextmanager
-def _told_of_a_full_disk(folder: Path) -> Iterator[None]:
+def _told_of_a_full_disk(folder: Place) -> Iterator[None]:
     """Say what to do where the operating system only says that there is no room."""
     try:
         yield
@@ -189,11 +206,39 @@ def _told_of_a_full_disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_unchanged(survey: Survey, raw: str, captions: str | None, folder: Path) -> None:
+def _check_unchanged(survey: Survey, raw: str, captions: str | None, folder: Place) -> None:
     """Throw the shards away if the release changed while it was read: nothing tells old rows from new."""
     if ImageNet3D.survey(RawTree(raw), captions).fingerprint != survey.fingerprint:
         _clear(folder)
         raise BuildError(f"{raw}: changed while it was read; run the same command again to build it afresh")
+
+
+def _check_undisturbed(folder: Place, key: str, results: Iterable[ShardResult]) -> None:
+    """On a store, which has no locks: all files still are ours, or another build was at work meanwhile.
+
+    Two builds with the same key write the same bytes and do not disturb each other.
+    """
+    if isinstance(folder, Path):
+        return
+    found = files_below(folder)
+    for file in (file for result in results for file in result.files.values()):
+        if not is_whole(folder, file, found.get(file.path)):
+            raise BuildError(
+                f"{folder / file.path}: changed since it was written; if another build is at work in this "
+                "folder, wait for it or name another folder, then run the same command again"
+            )
+    if _key_in(folder) != key:
+        raise BuildError(
+            f"{folder}: another build with other input or options is at work; name another folder"
+        )
+
+
+def _key_in(folder: Place) -> str | None:
+    """The key of the build that a folder was begun by; None where there is none."""
+    try:
+        return json.loads((folder / BOOKKEEPING / "plan.json").read_text("utf-8"))["key"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
 
 
 def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
@@ -207,35 +252,30 @@ def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
     return [name for name in tables if name in wanted and (name != "captions" or survey.has_captions)]
 
 
-def _prepare(folder: Path, key: str, planned: Sequence[Shard]) -> None:
+def _prepare(folder: Place, key: str, planned: Sequence[Shard]) -> None:
     """Make the folder ready: continue a build with the same key, or clear what another one left."""
-    book = folder / BOOKKEEPING
-    for name in (*FINISHED_BY, *PAGES):
-        (folder / name).unlink(missing_ok=True)
+    remove(folder, (*FINISHED_BY, *PAGES))
     clear_figures(folder)
-    shutil.rmtree(book / "tmp", ignore_errors=True)
-    for half_written in folder.rglob(f".*{UNFINISHED}"):
-        half_written.unlink()
-    try:
-        before = json.loads((book / "plan.json").read_text("utf-8"))["key"]
-    except (FileNotFoundError, ValueError, KeyError):
-        before = None
-    if before != key:
+    if isinstance(folder, Path):
+        shutil.rmtree(folder / BOOKKEEPING / "tmp", ignore_errors=True)
+        for half_written in folder.rglob(f".*{UNFINISHED}"):
+            half_written.unlink()
+    if _key_in(folder) != key:
         _clear(folder)
         names = {shard.name: len(shard.entries) for shard in planned}
-        write_whole(book / "plan.json", json.dumps({"key": key, "shards": names}, indent=1).encode())
+        plan_file = json.dumps({"key": key, "shards": names}, indent=1)
+        write_whole(folder / BOOKKEEPING / "plan.json", plan_file.encode())
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Place) -> None:
     """Remove the shards and markers that an earlier build wrote."""
     for name in (*TABLES, *DERIVED_TABLES, f"{BOOKKEEPING}/done"):
-        if (folder / name).is_dir():
-            shutil.rmtree(folder / name)
-    (folder / BOOKKEEPING / "ledger.jsonl").unlink(missing_ok=True)
+        remove_tree(folder / name)
+    remove(folder, (f"{BOOKKEEPING}/ledger.jsonl",))
 
 
 def _shard_tasks(
-    survey: Survey, planned: Sequence[Shard], tables: Sequence[str], folder: Path, key: str
+    survey: Survey, planned: Sequence[Shard], tables: Sequence[str], folder: Place, key: str
 ) -> Iterator[Task[ShardResult]]:
     for shard in planned:
         arguments = (survey.release, shard, tables, folder, key)
@@ -268,26 +308,25 @@ def report_of(survey: Survey, results: Iterable[ShardResult]) -> BuildReport:
     return report
 
 
-def _write_ledger(folder: Path, report: BuildReport) -> None:
+def _write_ledger(folder: Place, report: BuildReport) -> None:
     lines = "".join(finding_to_json(finding, split) + "\n" for split, finding in report.findings)
     write_whole(folder / BOOKKEEPING / "ledger.jsonl", lines.encode())
 
 
-def _describe(folder: Path, sizes: Sizes, results: Sequence[ShardResult]) -> None:
+def _describe(folder: Place, sizes: Sizes, results: Sequence[ShardResult]) -> None:
     """Write what tells of the shards; the card last."""
     figures = write_figures(folder)
     write_croissant(folder, sizes, results)
     write_card(folder, sizes, figures)
 
 
-def _write_manifest(folder: Path, key: str, results: Iterable[ShardResult]) -> None:
+def _write_manifest(folder: Place, key: str, results: Iterable[ShardResult]) -> None:
     """Checksums of all that is to be published: the shards and what tells of them."""
     files = {
         file.path: {"size": file.size, "sha256": file.sha256} for r in results for file in r.files.values()
     }
-    for path in (*(folder / name for name in PAGES), *(folder / FIGURES).iterdir()):
-        data = path.read_bytes()
-        entry = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        files[path.relative_to(folder).as_posix()] = entry
+    pages = [*PAGES, *(f"{FIGURES}/{name}" for name in names_in(folder / FIGURES))]
+    for path, data in zip(pages, read_all(folder, pages), strict=True):
+        files[path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     manifest = {"key": key, "version": ImageNet3D.__version__, "files": dict(sorted(files.items()))}
     write_whole(folder / BOOKKEEPING / "manifest.json", json.dumps(manifest, indent=1).encode())

@@ -48,7 +48,7 @@ from ImageNet3D import (
 from processing.geometry import TWO_PI, project
 from processing.mesh import Mesh, MeshError, mesh_file, parse_mesh, read_mesh
 from processing.preview_plots import Statistics, draw_plots
-from processing.shards import write_whole
+from processing.store import write_whole
 
 LONG_SIDE = 360  # pixels of an embedded picture
 JPEG_QUALITY = 75
