@@ -149,10 +149,14 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
 CONFIGS = tuple(DESCRIPTIONS)
 DEFAULT_CONFIG = "pose"
 
-# Configs of the published dataset that are made from decoded pictures: `processing` builds them, the builder
-# below does not offer them.
+# Configs of the published dataset that are made from decoded pictures, drawn meshes or finished shards:
+# `processing` builds them, the builder below does not offer them.
 DERIVED_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
-    {"object_centric": "A row is a posed object, cropped for training: centred, at one distance."}
+    {
+        "object_centric": "A row is a posed object, cropped for training: centred, at one distance.",
+        "cad": "A row is a CAD model, as GLB with a rendered thumbnail.",
+        "categories": "A row is a category, with how much there is of it.",
+    }
 )
 PUBLISHED_CONFIGS = (*CONFIGS, *DERIVED_DESCRIPTIONS)
 
@@ -163,8 +167,12 @@ def known_only(config: str) -> bool | None:
 
 
 def config_splits(config: str) -> tuple[str, ...]:
-    """The splits a config may have: unknown categories are never trained on."""
-    return ("validation",) if config == "open_vocab_unknown" else tuple(SPLITS)
+    """The splits a config may have: unknown categories are never trained on.
+
+    What has no splits, meshes and categories, is all in `train`, as is the Hub's custom.
+    """
+    only = {"open_vocab_unknown": "validation", "cad": "train", "categories": "train"}
+    return (only[config],) if config in only else tuple(SPLITS)
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -193,6 +201,12 @@ def _object_features() -> dict[str, Any]:
     }
 
 
+# The columns of `categories` that count: pictures as in classification, objects as in pose, by their status.
+CATEGORY_COUNTS = tuple(
+    f"{split}_{what}" for split in SPLITS for what in ("pictures", "objects", *OBJECT_STATUS, "no_status")
+)
+
+
 def config_features(config: str) -> datasets.Features:
     """The typed columns of a config.
 
@@ -219,6 +233,24 @@ def config_features(config: str) -> datasets.Features:
         text = {name: value("string") for name in ("caption", "category_caption")}
         head = {**image, "image_id": value("string"), "category": label}
         return datasets.Features({**head, **text, **size, "objects": [_object_features()]})
+    if config == "cad":
+        corner = datasets.Sequence(value("float64"), length=3)  # x, y, z in CAD units
+        return datasets.Features(
+            {
+                **image,
+                "category": label,
+                "cad_index": value("int32"),
+                # Not datasets.Mesh, which only the newest versions know; they cast it to that.
+                "mesh": {"bytes": value("binary"), "path": value("string")},
+                "num_vertices": value("int32"),
+                "num_faces": value("int32"),
+                "bounds": datasets.Sequence(corner, length=2),
+            }
+        )
+    if config == "categories":
+        head = {"name": value("string"), "category": label, "known": value("bool")}
+        counts = {name: value("int32") for name in (*CATEGORY_COUNTS, "num_meshes")}
+        return datasets.Features({**head, "caption": value("string"), **counts})
     raise ValueError(f"unknown config {config!r}; the configs are {', '.join(PUBLISHED_CONFIGS)}")
 
 
@@ -252,7 +284,7 @@ _REASONS = (
     Reason("member_damaged", LEFT_OUT, "a member cannot be read back: bad checksum, broken or cut-off data"),
     # names and lists
     Reason("name_collision", KEPT, "two names differ in case or Unicode form only"),
-    Reason("file_unexpected", LEFT_OUT, "a file's name does not belong in images/, annotations/ or lists/"),
+    Reason("file_unexpected", LEFT_OUT, "a name does not belong in images/, annotations/, lists/ or CAD/"),
     Reason("category_unknown", LEFT_OUT, "a folder is none of CATEGORIES; append it to LATER_CATEGORIES"),
     Reason("list_not_text", LEFT_OUT, "a list is not UTF-8 text"),
     Reason("list_bom", KEPT, "a list begins with a byte order mark"),
@@ -302,6 +334,13 @@ _REASONS = (
     Reason("status_unknown", KEPT, "an object_status is none of the four words; it becomes null"),
     Reason("density_unknown", KEPT, "dense is neither dense_yes nor dense_no; it becomes null"),
     Reason("ignore_set", KEPT, "an object carries the old ignore flag; it is left out of object_centric"),
+    Reason("ignore_invalid", KEPT, "an ignore flag is not a number from 0; it counts as not set"),
+    Reason("size_invalid", KEPT, "a height or width is not a whole number from 1; it is not compared"),
+    # meshes
+    Reason("mesh_too_large", LEFT_OUT, "a mesh exceeds the limit of bytes, vertices, triangles or drawing"),
+    Reason("mesh_damaged", LEFT_OUT, "the bytes are no OFF mesh, or a face names a vertex that is not there"),
+    Reason("mesh_no_triangles", LEFT_OUT, "a mesh has no triangle"),
+    Reason("mesh_not_finite", LEFT_OUT, "a vertex is NaN, infinite or beyond the range of float32"),
     # captions
     Reason("caption_wrong_type", LEFT_OUT, "a caption is not text"),
     Reason("caption_without_picture", LEFT_OUT, "a caption's picture or category is not in the release"),
@@ -1033,12 +1072,12 @@ class Release:
 
     Attributes:
         tree: where the files are.
-        meshes: paths of the meshes that exist, as "CAD/<category>/<cad_index:02d>.off".
+        meshes: bytes of the meshes that exist, by path: "CAD/<category>/<cad_index:02d>.off".
         category_captions: category -> text.
     """
 
     tree: RawTree
-    meshes: frozenset[str]
+    meshes: Mapping[str, int]
     category_captions: Mapping[str, str]
 
     def fetched(self, entries: Iterable[Entry], pictures: bool = True) -> "Release":
@@ -1084,7 +1123,7 @@ _PICTURE_OR_ANNOTATION = re.compile(
 )
 _EXPECTED = re.compile(
     r"images/[^/]+/[^/]+\.JPEG|annotations/[^/]+/[^/]+\.npz|lists/[^/]+_imagenet_(?:train|val)\.txt"
-    r"|(?!images/|annotations/|lists/).*",
+    r"|CAD/[^/]+/(?:0[1-9]|[1-9][0-9]{1,8})\.off|(?!images/|annotations/|lists/|CAD/).*",
     re.DOTALL,
 )
 
@@ -1103,6 +1142,14 @@ def survey(tree: RawTree, captions: str | None = None, seed: int = 0) -> Survey:
     texts = read_captions(tree, captions)
     findings = [*listing.findings, *_name_findings(listing.sizes)]
     findings += [Finding("file_unexpected", name) for name in listing.sizes if not _EXPECTED.fullmatch(name)]
+    meshes = {
+        name: size
+        for name, size in sorted(listing.sizes.items())
+        if name.startswith("CAD/") and _EXPECTED.fullmatch(name)
+    }
+    findings += [
+        Finding("category_unknown", name) for name in meshes if name.split("/")[1] not in CATEGORY_IDS
+    ]
     listed, left_out = _read_lists(tree, listing, findings)
     left_out += _unlisted(listing, {entry.image_id for entry in listed + left_out})
     if texts is not None:
@@ -1118,7 +1165,6 @@ def survey(tree: RawTree, captions: str | None = None, seed: int = 0) -> Survey:
         )
         for split in SPLITS
     }
-    meshes = frozenset(name for name in listing.sizes if name.startswith("CAD/"))
     release = Release(tree, meshes, dict(texts.by_category) if texts else {})
     fingerprint = f"{listing.fingerprint}-{texts.fingerprint if texts else 'no-captions'}"
     return Survey(release, entries, tuple(left_out), tuple(findings), fingerprint, bool(by_picture))
@@ -1545,7 +1591,7 @@ def read_annotation(release: Release, entry: Entry, findings: list[Finding]) -> 
         note = _Notes(entry.annotation_file, index, findings)
         if (checked := _check_object(item, entry.category, release.meshes, note)) is not None:
             objects.append(checked)
-            sizes.append((_whole_number(item.get("height")), _whole_number(item.get("width"))))
+            sizes.append((_check_side(item, "height", note), _check_side(item, "width", note)))
     if not raw:
         findings.append(Finding("annotation_empty", entry.annotation_file))
     height, width = sizes[0] if sizes else (None, None)
@@ -1565,7 +1611,7 @@ class _Notes:
 
 
 def _check_object(
-    item: object, category: str, meshes: frozenset[str], note: _Notes
+    item: object, category: str, meshes: Mapping[str, int], note: _Notes
 ) -> ObjectAnnotation | None:
     """One object's dict as an annotation, or None if it is left out."""
     if type(item) is not dict:
@@ -1581,9 +1627,7 @@ def _check_object(
         item, "object_status", {f"status_{s}": s for s in OBJECT_STATUS}, "status_unknown", note
     )
     dense = _check_word(item, "dense", {"dense_yes": True, "dense_no": False}, "density_unknown", note)
-    ignore = _number(item.get("ignore"))
-    if ignored := ignore is not None and ignore > 0:
-        note("ignore_set", ignore)
+    ignored = _check_ignore(item, note)
     cad_index = _check_cad_index(item, category, meshes, note)
     return ObjectAnnotation(note.index, bbox, **pose, cad_index=cad_index, object_status=status, dense=dense,
                             ignored=ignored)  # fmt: skip
@@ -1654,7 +1698,33 @@ def _check_word(item: dict[str, Any], key: str, words: Mapping[str, Any], reason
     return words[raw]
 
 
-def _check_cad_index(item: dict[str, Any], category: str, meshes: frozenset[str], note: _Notes) -> int | None:
+def _check_ignore(item: dict[str, Any], note: _Notes) -> bool:
+    if (raw := item.get("ignore")) is None:
+        return False
+    ignore = _number(raw)
+    if ignore is None or not 0 <= ignore < math.inf:
+        note("ignore_invalid", raw if ignore is None else ignore)
+        return False
+    if ignore > 0:
+        note("ignore_set", ignore)
+    return ignore > 0
+
+
+def _check_side(item: dict[str, Any], name: str, note: _Notes) -> int | None:
+    """The picture's height or width, as annotated."""
+    if (raw := item.get(name)) is None:
+        return None
+    side = _whole_number(raw)
+    if side is None or side < 1:
+        number = _number(raw)
+        note("size_invalid", f"{name} = {shown(raw if number is None else number)}")
+        return None
+    return side
+
+
+def _check_cad_index(
+    item: dict[str, Any], category: str, meshes: Mapping[str, int], note: _Notes
+) -> int | None:
     if (raw := item.get("cad_index")) is None:
         return None
     index = _whole_number(raw)

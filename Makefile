@@ -22,7 +22,8 @@ from datasets import disable_progress_bars, get_dataset_config_names, load_datas
 disable_progress_bars()
 for config in get_dataset_config_names(sys.argv[1]):
     for split, rows in load_dataset(sys.argv[1], config).items():
-        print(f"{config:20} {split:12} {len(rows):6,} rows   first picture {rows[0]['image'].size}")
+        seen = f"first picture {rows[0]['image'].size}" if "image" in rows.features else ""
+        print(f"{config:20} {split:12} {len(rows):6,} rows   {seen}")
 endef
 export LOAD_EVERY_CONFIG
 

@@ -13,7 +13,6 @@ ratio is the median over the rounds, since other work on the machine slows a who
 
 import argparse
 import io
-import shutil
 import statistics
 import tempfile
 import time

@@ -22,12 +22,26 @@ from datasets.utils.py_utils import convert_file_size_to_int
 
 import ImageNet3D
 from ImageNet3D import PUBLISHED_CONFIGS, Entry, Finding, RawTree, ReleaseError, Survey
-from processing import crops, ledger, object_centric, plan, shards
+from processing import (
+    cad,
+    categories,
+    crops,
+    geometry,
+    ledger,
+    mesh,
+    object_centric,
+    plan,
+    raster,
+    references,
+    shards,
+    thumbnail,
+)
 from processing.card import DATASHEET, Sizes, config_sizes, write_card
 from processing.croissant import CROISSANT, write_croissant
 from processing.figures import FIGURES, can_draw, clear_figures, write_figures
 from processing.ledger import Books, finding_to_json, findings_table, views_of_pose
 from processing.plan import DEFAULT_SHARD_SIZE, Shard
+from processing.references import REFERENCE_TABLES, ReferenceShard
 from processing.shards import (
     BOOKKEEPING,
     DERIVED_TABLES,
@@ -55,6 +69,8 @@ FINISHED_BY = ("README.md", f"{BOOKKEEPING}/manifest.json")
 PAGES = ("README.md", DATASHEET.name, CROISSANT)
 
 NO_PLOTS = "the card has no plots: they need matplotlib (the extra `figures`); install it and build again"
+
+NO_MESHES = "the config cad is not there: it needs trimesh (the extra `meshes`); install it and build again"
 
 LEFT_OUT_BATCH = 500  # pictures that no shard takes, a task
 
@@ -85,7 +101,7 @@ class BuildReport:
         parts = [self.books.table()]
         if self.findings:
             parts.append(findings_table(finding.reason for _, finding in self.findings))
-        return "\n\n".join([*parts, total, *self.notes])
+        return "\n\n".join([*parts, *([total] if self.pictures else ()), *self.notes])
 
 
 def build(
@@ -113,8 +129,8 @@ def build(
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole, or has no usable row.
-        BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way, or
-            strict and something was found.
+        BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way,
+            strict and something was found, or cad is asked for by name without trimesh.
         PlaceError: if nothing can be built at such a URL.
         StoreError: if the object store fails for good.
         WorkerDiedError: if a worker process was killed.
@@ -127,10 +143,13 @@ def build(
         tables = _tables(survey, configs)
         size = convert_file_size_to_int(shard_size)
         key = build_key(survey, tables, configs, size, seed)
-        planned = plan.plan_shards(survey, size)
-        _prepare(folder, key, planned)
-        tasks = [*_shard_tasks(survey, planned, tables, folder, key), *count_tasks(survey, tables)]
-        results = list(run(tasks, workers, "build"))
+        planned = plan.plan_shards(survey, size) if _reads_pictures(tables) else []
+        beside = references.plan_references(survey, tables, size)
+        _prepare(folder, key, planned, beside)
+        results = list(run(list(_tasks(survey, planned, beside, tables, folder, key)), workers, "build"))
+        for shard in beside:
+            if shard.config == "categories":
+                results.append(references.write_categories(survey, shard, results, folder, key))
         _check_unchanged(survey, raw, captions, folder)
         report = report_of(survey, results)
         _write_ledger(folder, report)
@@ -138,12 +157,14 @@ def build(
         if strict and report.findings:
             raise BuildError(f"{report}\n\n--strict: {len(report.findings)} findings, so no card was written")
         sizes = config_sizes(tables, configs, results)
-        if not sizes:
+        if not sizes or (sizes.keys() <= set(REFERENCE_TABLES) < {*tables}):
             raise ReleaseError(f"{report}\n\n{raw}: has no row for any config; the findings above say why")
         _check_undisturbed(folder, key, results)
         _describe(folder, sizes, results)
         if not can_draw():
             report.notes.append(NO_PLOTS)
+        if "cad" not in tables and (not configs or "cad" in configs):
+            report.notes.append(NO_MESHES)
         _write_manifest(folder, key, results)
     return report
 
@@ -151,6 +172,7 @@ def build(
 def build_key(survey: Survey, tables: Sequence[str], configs: Sequence[str], size: int, seed: int) -> str:
     """What the bytes of a build depend on: input, options, code and the libraries that read and write."""
     modules = (ImageNet3D, plan, shards, object_centric, crops, ledger)
+    modules += (references, categories, cad, mesh, thumbnail, raster, geometry)
     code = [Path(module.__file__).read_bytes() for module in modules]
     parts = {
         "raw": survey.fingerprint,
@@ -159,7 +181,10 @@ def build_key(survey: Survey, tables: Sequence[str], configs: Sequence[str], siz
         "shard_size": size,
         "seed": seed,
         "code": hashlib.sha256(b"".join(code)).hexdigest(),
-        "libraries": [pa.__version__, datasets.__version__, *crops.libraries()],
+        "libraries": [
+            *(pa.__version__, datasets.__version__, *crops.libraries()),
+            *(cad.libraries() if "cad" in tables else ()),
+        ],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -242,17 +267,20 @@ def _key_in(folder: Place) -> str | None:
 
 
 def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
-    """The configs that need files of their own, in the order of TABLES and DERIVED_TABLES."""
+    """The configs that need files of their own, in the order of TABLES, DERIVED_TABLES, REFERENCE_TABLES."""
     if "captions" in configs and not survey.has_captions:
         raise ReleaseError(
             f"{survey.release.tree.path} comes without captions; give them with --captions DIR"
         )
+    if "cad" in configs and not cad.can_build():
+        raise BuildError(mesh.WHAT_TO_INSTALL)
     wanted = {"pose" if name.startswith("open_vocab") else name for name in configs or PUBLISHED_CONFIGS}
-    tables = (*TABLES, *DERIVED_TABLES)
-    return [name for name in tables if name in wanted and (name != "captions" or survey.has_captions)]
+    can = {"captions": survey.has_captions, "cad": cad.can_build()}
+    tables = (*TABLES, *DERIVED_TABLES, *REFERENCE_TABLES)
+    return [name for name in tables if name in wanted and can.get(name, True)]
 
 
-def _prepare(folder: Place, key: str, planned: Sequence[Shard]) -> None:
+def _prepare(folder: Place, key: str, planned: Sequence[Shard], beside: Sequence[ReferenceShard]) -> None:
     """Make the folder ready: continue a build with the same key, or clear what another one left."""
     remove(folder, (*FINISHED_BY, *PAGES))
     clear_figures(folder)
@@ -263,23 +291,42 @@ def _prepare(folder: Place, key: str, planned: Sequence[Shard]) -> None:
     if _key_in(folder) != key:
         _clear(folder)
         names = {shard.name: len(shard.entries) for shard in planned}
-        plan_file = json.dumps({"key": key, "shards": names}, indent=1)
-        write_whole(folder / BOOKKEEPING / "plan.json", plan_file.encode())
+        others = {shard.path: shard.name for shard in beside}
+        written = json.dumps({"key": key, "shards": names, "references": others}, indent=1)
+        write_whole(folder / BOOKKEEPING / "plan.json", written.encode())
 
 
 def _clear(folder: Place) -> None:
     """Remove the shards and markers that an earlier build wrote."""
-    for name in (*TABLES, *DERIVED_TABLES, f"{BOOKKEEPING}/done"):
+    for name in (*TABLES, *DERIVED_TABLES, *REFERENCE_TABLES, f"{BOOKKEEPING}/done"):
         remove_tree(folder / name)
     remove(folder, (f"{BOOKKEEPING}/ledger.jsonl",))
 
 
-def _shard_tasks(
-    survey: Survey, planned: Sequence[Shard], tables: Sequence[str], folder: Place, key: str
+def _tasks(
+    survey: Survey,
+    planned: Sequence[Shard],
+    beside: Sequence[ReferenceShard],
+    tables: Sequence[str],
+    folder: Place,
+    key: str,
 ) -> Iterator[Task[ShardResult]]:
-    for shard in planned:
-        arguments = (survey.release, shard, tables, folder, key)
-        yield Task(shards.write_shard, arguments, len(shard.entries))
+    """What workers do; categories are counted after it."""
+    of_pictures = [name for name in tables if name not in REFERENCE_TABLES]
+    if _reads_pictures(tables):
+        for shard in planned:
+            arguments = (survey.release, shard, of_pictures, folder, key)
+            yield Task(shards.write_shard, arguments, len(shard.entries))
+        yield from count_tasks(survey, of_pictures)
+    for shard in beside:
+        if shard.config == "cad":
+            arguments = (survey.release, shard, folder, key)
+            yield Task(references.write_meshes, arguments, len(shard.meshes))
+
+
+def _reads_pictures(tables: Sequence[str]) -> bool:
+    """Whether any picture is looked at: categories count them, meshes go without."""
+    return any(name != "cad" for name in tables)
 
 
 def count_tasks(survey: Survey, tables: Sequence[str]) -> Iterator[Task[ShardResult]]:

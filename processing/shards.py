@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import ImageNet3D
 from ImageNet3D import Entry, Finding, ObjectAnnotation, Picture, Release, Unusable
 from processing import object_centric
+from processing.categories import CategoryCounts
 from processing.crops import why_not_cropped
 from processing.ledger import NO_CAPTION, Account, reason_of_objects
 from processing.plan import MAX_ROW_GROUP_PICTURES, Shard
@@ -60,6 +61,14 @@ class WrittenFile:
     tag: str = ""
 
 
+class Named(Protocol):
+    """A shard of any kind: of it, this module's bookkeeping needs the name."""
+
+    @property
+    def name(self) -> str:
+        """Of its marker."""
+
+
 @dataclass
 class ShardResult:
     """What became of one shard, or of pictures that no shard takes.
@@ -67,21 +76,23 @@ class ShardResult:
     Attributes:
         name: of the shard.
         split: of all its pictures.
-        known: whether its categories are known ones.
+        known: whether its categories are known ones; None for meshes and categories.
         files: config -> file; a config without rows has none.
         accounts: config -> account.
         findings: in the order of the pictures.
         pictures, objects: as read.
+        categories: what there is of each.
     """
 
     name: str
     split: str
-    known: bool
+    known: bool | None
     files: dict[str, WrittenFile] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     pictures: int = 0
     objects: int = 0
+    categories: CategoryCounts = field(default_factory=CategoryCounts)
 
     def to_json(self, key: str) -> str:
         """The marker of a shard of the build `key`."""
@@ -89,6 +100,7 @@ class ShardResult:
             **asdict(self),
             "key": key,
             "accounts": {config: account.to_dict() for config, account in self.accounts.items()},
+            "categories": self.categories.to_dict(),
         }
         return json.dumps(data, indent=1)
 
@@ -102,6 +114,7 @@ class ShardResult:
         data["accounts"] = {
             config: Account.from_dict(account) for config, account in data["accounts"].items()
         }
+        data["categories"] = CategoryCounts.from_dict(data["categories"])
         data["findings"] = [Finding(**finding) for finding in data["findings"]]
         return cls(**data)
 
@@ -125,10 +138,11 @@ def write_shard(
     result.accounts = {config: Account() for config in configs}
     with ExitStack() as stack:
         writers = {
-            c: stack.enter_context(_ShardWriter(folder, f"{c}/{shard.name}.parquet", c)) for c in configs
+            c: stack.enter_context(ShardWriter(folder, f"{c}/{shard.name}.parquet", c)) for c in configs
         }
         for group in shard.row_groups:
             pictures = read_group(release, group, configs, result)
+            result.categories.add_pictures(shard.split, pictures)
             for config, writer in writers.items():
                 writer.write(_rows(config, pictures, release, result))
         for config, writer in writers.items():
@@ -150,7 +164,7 @@ def _rows(config: str, pictures: Sequence[Picture], release: Release, result: Sh
     return table
 
 
-def finished_shard(folder: Place, shard: Shard, key: str) -> ShardResult | None:
+def finished_shard(folder: Place, shard: Named, key: str) -> ShardResult | None:
     """The result of a shard that this build has finished already, if its files still are what was written."""
     try:
         result = ShardResult.from_json(marker_path(folder, shard.name).read_text("utf-8"), key)
@@ -238,7 +252,7 @@ def _count_picture(
         account.left_out.update({why: count for why, count in lost.items() if count})
 
 
-class _ShardWriter:
+class ShardWriter:
     """Writes one Parquet file, which gets its name from `finish`."""
 
     def __init__(self, folder: Place, path: str, config: str) -> None:
@@ -250,7 +264,7 @@ class _ShardWriter:
         self._rows_per_group = None if repeated else MAX_ROW_GROUP_PICTURES
         self._rows = self._table_bytes = 0
 
-    def __enter__(self) -> "_ShardWriter":
+    def __enter__(self) -> "ShardWriter":
         aside = self._folder / BOOKKEEPING / "tmp" / f"{self._path.replace('/', '-')}.{os.getpid()}"
         self._sink = _HashingFile(new_file(self._folder / self._path, aside))
         try:

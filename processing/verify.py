@@ -25,13 +25,22 @@ from huggingface_hub import DatasetCard
 import ImageNet3D
 from ImageNet3D import RawTree, ReleaseError, Survey, known_only
 from processing.card import table_of
+from processing.categories import CategoryCounts
 from processing.checks import ALL_TABLES, SHARD_NAME, VIEWER_PAGE_BYTES, VIEWER_PAGE_ROWS, Problem, ShardFacts
 from processing.ledger import finding_to_json
 from processing.plan import shard_pattern
+from processing.references import REFERENCE_TABLES
 from processing.shards import BOOKKEEPING, ShardResult
 from processing.store import Place, files_below, opened, place, read_all
 from processing.tasks import Task, run
 from processing.verify_raw import check_left_out
+from processing.verify_references import (
+    check_categories,
+    check_category_rows,
+    check_meshes,
+    check_reference,
+    meshes_by_key,
+)
 from processing.verify_shard import check_files, check_shard
 
 _LEFT_OUT_BATCH = 500  # pictures that no shard has, a task
@@ -46,6 +55,7 @@ class Built:
         present: all files that are in it, by path.
         manifest: path -> {"size", "sha256"}.
         planned: shard name -> pictures.
+        references: path -> name, of the shards of meshes and categories.
         results: shard name -> what became of it.
         ledger: its lines.
     """
@@ -54,14 +64,34 @@ class Built:
     present: Collection[str]
     manifest: Mapping[str, Mapping[str, Any]]
     planned: Mapping[str, int]
+    references: Mapping[str, str]
     results: Mapping[str, ShardResult]
     ledger: Sequence[str]
 
     @property
     def tables(self) -> list[str]:
-        """The configs that have files."""
-        built = {config for result in self.results.values() for config in result.accounts}
-        return [config for config in ALL_TABLES if config in built]
+        """The configs of pictures that have files."""
+        return [config for config in ALL_TABLES if config in self._built]
+
+    @property
+    def reference_tables(self) -> list[str]:
+        """The configs that other rows refer to, as far as they are built."""
+        return [config for config in REFERENCE_TABLES if config in self._built]
+
+    @property
+    def _built(self) -> set[str]:
+        return {config for result in self.results.values() for config in result.accounts}
+
+    def paths_of(self, config: str) -> list[str]:
+        """The files of a config, as the manifest lists them."""
+        return [path for path in self.manifest if path.startswith(f"{config}/")]
+
+    def counts(self) -> CategoryCounts:
+        """What there is of each category, as the build counted."""
+        counts = CategoryCounts()
+        for result in self.results.values():
+            counts.add(result.categories)
+        return counts
 
     def files(self) -> list[str]:
         """What is in the folder to be published."""
@@ -104,6 +134,7 @@ def verify(
     survey = _survey(built, raw, captions) if raw is not None else None
     facts: list[ShardFacts] = list(run(_tasks(built, survey), workers, "verify"))
     seen = _all_seen(facts)
+    tables = [*built.tables, *built.reference_tables]
     across: list[Iterable[Problem]] = [
         check_listing(built),
         check_names(built),
@@ -111,7 +142,14 @@ def verify(
         check_books(built, seen.rows),
         check_card(built, seen),
     ]
-    if survey is not None:
+    read = [config for config in tables if all(path in seen.rows for path in built.paths_of(config))]
+    if "cad" in read:
+        across.append(check_meshes(seen.meshes, survey, built.ledger))
+    if "categories" in read:
+        across.append(check_categories(seen.category_rows, built.counts(), seen.categories, tables, read))
+        if survey is not None:
+            across.append(check_category_rows(seen.category_rows, built.counts(), survey, tables))
+    if survey is not None and tables != ["cad"]:
         across.append(check_nothing_lost(built, survey))
     return sorted(_shortened([*seen.problems, *itertools.chain.from_iterable(across)]))
 
@@ -124,6 +162,9 @@ def _all_seen(facts: Iterable[ShardFacts]) -> ShardFacts:
         seen.rows |= fact.rows
         seen.row_groups |= fact.row_groups
         seen.values |= fact.values
+        seen.meshes += fact.meshes
+        seen.category_rows += fact.category_rows
+        seen.categories.add(fact.categories)
     return seen
 
 
@@ -134,15 +175,15 @@ def read_bookkeeping(folder: Place) -> Built | Problem:
         return Problem(str(folder), "unfinished")
     try:
         manifest = json.loads((book / "manifest.json").read_text("utf-8"))
-        planned = json.loads((book / "plan.json").read_text("utf-8"))["shards"]
+        plan = json.loads((book / "plan.json").read_text("utf-8"))
         markers = [
             path for path in present if re.fullmatch(rf"{re.escape(BOOKKEEPING)}/done/[^/]*\.json", path)
         ]
         texts = (data.decode() for data in read_all(folder, markers))
         results = [r for text in texts if (r := ShardResult.from_json(text, manifest["key"])) is not None]
         ledger = (book / "ledger.jsonl").read_text("utf-8").splitlines()
-        by_name = {result.name: result for result in results}
-        return Built(folder, present, manifest["files"], planned, by_name, ledger)
+        named = {result.name: result for result in results}
+        return Built(folder, present, manifest["files"], plan["shards"], plan["references"], named, ledger)
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Problem(str(folder), "bookkeeping_damaged", f"{type(error).__name__}: {error}")
 
@@ -169,9 +210,13 @@ def _tasks(built: Built, survey: Survey | None) -> list[Task["ShardFacts"]]:
             Task(check_shard, (built.folder, name, paths, listed, built.tables, release, own), pictures)
         )
     in_shards = {path for paths in shards.values() for path in paths.values()}
+    in_shards |= built.references.keys()
+    meshes = meshes_by_key(survey) if survey else {}
+    for path in built.references.keys() & built.manifest.keys():
+        tasks.append(Task(check_reference, (built.folder, path, built.manifest[path], release, meshes), 1))
     others = {path: entry for path, entry in built.manifest.items() if path not in in_shards}
     tasks.append(Task(check_files, (built.folder, others), 1))
-    missing = list(entries.values())
+    missing = list(entries.values()) if built.planned else []
     for start in range(0, len(missing), _LEFT_OUT_BATCH):
         batch = missing[start : start + _LEFT_OUT_BATCH]
         tasks.append(Task(check_left_out, (release, batch, built.tables, built.ledger), len(batch)))
@@ -243,8 +288,12 @@ def check_names(built: Built) -> Iterator[Problem]:
             yield Problem(split, "shard_name", f"{len(found)} shards of {int(total)}")
     for path in built.manifest:
         config, _, name = path.removesuffix(".parquet").partition("/")
-        if config in ALL_TABLES and name not in built.planned:
+        if (config in ALL_TABLES and name not in built.planned) or (
+            config in REFERENCE_TABLES and path not in built.references
+        ):
             yield Problem(path, "shard_name", "not planned")
+    for name in set(built.references.values()) - built.results.keys():
+        yield Problem(name, "shard_unfinished")
 
 
 def check_pictures_once(facts: Iterable[ShardFacts]) -> Iterator[Problem]:
@@ -271,7 +320,7 @@ def check_books(built: Built, rows: Mapping[str, int]) -> Iterator[Problem]:
         for config, account in result.accounts.items():
             if not account.balanced:
                 yield Problem(f"{config}/{name}", "books", "read is not written + left out")
-            path = f"{config}/{name}.parquet"
+            path = result.files[config].path if config in result.files else f"{config}/{name}.parquet"
             if config in result.files and path in rows and rows[path] != account.written:
                 yield Problem(path, "books", f"{rows[path]:,} rows, {account.written:,} written")
             if (path in built.manifest) is not (config in result.files):
@@ -302,7 +351,8 @@ def check_card(built: Built, seen: ShardFacts) -> Iterator[Problem]:
                 yield Problem("README.md", "card", f"{config} {split} shows {pattern}")
             elif seen.rows.keys() >= set(files):  # else one could not be read, which is said already
                 yield from _check_split(f"{config} {split}", files, counts[config][split], seen)
-    for table in set(built.tables) - {table_of(config) for config in patterns}:
+    written = [config for config in built.reference_tables if built.paths_of(config)]
+    for table in {*built.tables, *written} - {table_of(config) for config in patterns}:
         yield Problem("README.md", "card", f"no config shows {table}")
 
 

@@ -62,7 +62,7 @@ def _check_files(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> Shard
                 ):
                     pass
             except Exception as error:  # damaged Parquet fails in many ways
-                facts.problems.append(_unreadable(path, error))
+                facts.problems.append(unreadable(path, error))
     return facts
 
 
@@ -77,13 +77,14 @@ def check_checksum(folder: Path, path: str, entry: Mapping[str, Any]) -> Iterato
         yield Problem(path, "checksum_differs", f"SHA-256 {sha256[:12]}…, {entry['sha256'][:12]}… written")
 
 
-def _unreadable(path: str, error: Exception) -> Problem:
+def unreadable(path: str, error: Exception) -> Problem:
+    """A file cannot be read to its end."""
     return Problem(
         path, "parquet_unreadable", f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
     )
 
 
-def _open_shard(folder: Path, path: str, config: str, facts: ShardFacts) -> pq.ParquetFile | None:
+def open_shard(folder: Path, path: str, config: str, facts: ShardFacts) -> pq.ParquetFile | None:
     """A shard's file if its schema is right, so that all other checks can rely on the columns."""
     try:
         found, expected = pq.read_schema(folder / path), shard_schema(config)
@@ -91,10 +92,11 @@ def _open_shard(folder: Path, path: str, config: str, facts: ShardFacts) -> pq.P
             difference = _schema_difference(found, expected)
             facts.problems.append(Problem(path, "schema_differs", difference))
             return None
-        file = pq.ParquetFile(folder / path, read_dictionary=["image.bytes"], page_checksum_verification=True)
+        pictures = ["image.bytes"] if "image" in expected.names else []
+        file = pq.ParquetFile(folder / path, read_dictionary=pictures, page_checksum_verification=True)
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
     except Exception as error:  # damaged Parquet fails in many ways
-        facts.problems.append(_unreadable(path, error))
+        facts.problems.append(unreadable(path, error))
         return None
     facts.rows[path] = file.metadata.num_rows
     facts.row_groups[path] = [(group.num_rows, group.total_byte_size) for group in groups]
@@ -151,15 +153,17 @@ def _check_shard(
     for config, path in paths.items():
         if damage := list(check_checksum(folder, path, listed[path])):
             facts.problems += damage
-        elif (file := _open_shard(folder, path, config, facts)) is not None:
+        elif (file := open_shard(folder, path, config, facts)) is not None:
             files[config] = file
     decoded = DecodedPictures()
-    raw = RawComparison(release, entries, tables, SHARD_NAME.fullmatch(name)[1]) if release else None
+    split = SHARD_NAME.fullmatch(name)[1]
+    raw = RawComparison(release, entries, tables, split) if release else None
     order: dict[str, list[tuple[str, ...]]] = {config: [] for config in files}
     for group in _row_groups(files, paths, facts):
         order[group.config].append(group.runs)
         facts.image_ids.update(group.runs)
-        facts.values.setdefault(group.path, Counter()).update(_values(group.table))
+        facts.values.setdefault(group.path, Counter()).update(viewer_values(group.table))
+        facts.categories.add_rows(group.config, split, group.table)
         for check in ROW_GROUP_CHECKS:
             facts.problems += check(group, name)
         facts.problems += decoded.check(group)
@@ -187,13 +191,13 @@ def _row_groups(
                 table.validate(full=True)
                 runs = tuple(key for key, _ in itertools.groupby(table["image_id"].to_pylist()))
             except Exception as error:  # damaged Parquet fails in many ways
-                facts.problems.append(_unreadable(paths[config], error))
+                facts.problems.append(unreadable(paths[config], error))
                 broken.add(config)
             else:
                 yield RowGroup(paths[config], config, number, table, runs, file.metadata.row_group(number))
 
 
-def _values(table: pa.Table) -> dict[str, int]:
+def viewer_values(table: pa.Table) -> dict[str, int]:
     """How many values the columns have that the viewer describes by a mean and a deviation."""
     return {
         column: len(table) - table[column].null_count
@@ -201,7 +205,7 @@ def _values(table: pa.Table) -> dict[str, int]:
         if not (
             pa.types.is_string(kind)
             or pa.types.is_boolean(kind)
-            or column in ("category", "label", "object_status")
+            or column in ("category", "label", "object_status", "mesh")
         )
     }
 
