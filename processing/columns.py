@@ -54,7 +54,7 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "offset": "x, y of the picture's upper left corner in the crop, pixels: "
         "crop = picture * resize_rate + offset",
         "mesh": "the CAD model as binary glTF, in a struct of bytes and path, as `datasets.Mesh` has it: the "
-        "released vertices, rounded to float32, and its polygons cut into triangles, in their order",
+        "released vertices in their order, rounded to float32, and the polygons cut into triangles",
         "num_vertices": "of the mesh",
         "num_faces": "triangles of the mesh",
         "bounds": "the least and the greatest x, y, z of the triangles, as released; units of the CAD model",

@@ -139,7 +139,7 @@ def _check_claims(data: bytes, name: str) -> None:
 
 
 def glb_bytes(mesh: Mesh) -> bytes:
-    """A mesh as binary glTF 2.0: its vertices as float32 and its triangles, in their order, and no more.
+    """A mesh as binary glTF 2.0: its vertices as float32 and its triangles, all in their order.
 
     The vertices stay in object space and no node turns them: z is up, while viewers of glTF take y for it.
 
