@@ -14,7 +14,7 @@ demo: .venv/ready
 	$(BIN)/python -m processing build demo/raw demo/ImageNet3D
 	$(BIN)/python -c "$$LOAD_EVERY_CONFIG" demo/ImageNet3D
 	$(BIN)/python -m processing preview demo/raw demo/preview.html
-	@echo "Look at demo/preview.html"
+	@echo "Look at file://$(CURDIR)/demo/preview.html"
 
 define LOAD_EVERY_CONFIG
 import sys

@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 # Light that reaches a face turned away from the lamp, as a share of full light.
 AMBIENT = 0.35
+# Where the lamp stands in camera space: above the camera's left shoulder.
+LIGHT = (-0.45, 0.8, 0.55)
 
 
 class Coverage(NamedTuple):
