@@ -400,7 +400,7 @@ class BuiltSource:
                         if code in CROP_RULES:
                             books.add_rule(code, count=count)
         except (ValueError, KeyError, TypeError) as error:
-            raise ReleaseError(f"{path}: damaged ({error}); build it again") from error
+            raise ReleaseError(f"{path}: damaged ({error!r}); build it again") from error
         return books
 
     def _rows(self, shard: str, columns: Sequence[str] = _COLUMNS) -> Iterator[tuple[Place, dict[str, Any]]]:
