@@ -22,7 +22,8 @@ from processing.mesh import Mesh
 
 MAX_FACES = 2000  # of an embedded mesh: half of the real ones stay whole
 STEPS = 2**16 - 1  # of the grid along a mesh's longest side
-_FINEST, _COARSENING = 512, 0.85  # cells along the diagonal that clusters are tried with
+_FINEST = 512  # cells along the diagonal that clusters are tried with first
+_COARSENING = (0.5, 0.95)  # the least and the most by which the next try has fewer
 
 
 class EmbeddedMesh(NamedTuple):
@@ -81,7 +82,8 @@ def simplified(mesh: Mesh, max_faces: int) -> Mesh:
         faces = faces[np.sort(once)]
         if len(faces) <= max_faces:
             return Mesh(_means(mesh.vertices, cluster.reshape(-1)), faces)
-        cells *= _COARSENING
+        # A surface in n times as few cells along each axis has some n² times as few faces.
+        cells *= float(np.clip((max_faces / len(faces)) ** 0.5, *_COARSENING))
 
 
 def _means(vertices: NDArray[np.float64], cluster: NDArray[np.int64]) -> NDArray[np.float64]:
