@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATASETS3 := .venv-datasets3/bin/python
 
-.PHONY: demo test build lint clean
+.PHONY: demo test build lint screenshot clean
 
 demo: .venv/ready
 	rm -rf demo
@@ -36,6 +36,10 @@ build: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+# The README's picture of the preview page; needs chromium and chromium-driver.
+screenshot: .venv/ready
+	$(BIN)/python docs/take_screenshot.py
 
 clean:
 	rm -rf .venv .venv-datasets3 demo build *.egg-info

@@ -95,6 +95,7 @@ def write_preview(
                 "cards": list(itertools.islice(chosen, per_category)),
             }
         )
+    reasons = None if opened.books is None else _reasons(opened, maker)
     text = _render(
         name=Path(source.partition("?")[0]).name,  # a signed URL's query is nobody's business
         kind=opened.kind,
@@ -105,7 +106,7 @@ def write_preview(
         filters=_filters([card for section in sections for card in section["cards"]]),
         meshes={key: mesh._asdict() for key, mesh in sorted(maker.meshes.items())},
         plots=draw_plots(statistics),
-        reasons=None if opened.books is None else opened.books.reasons(),
+        reasons=reasons,
         books_note=opened.books_note,
         notes=maker.notes,
         columns=min(per_category, 4),
@@ -235,6 +236,20 @@ def _filters(cards: Sequence[Card]) -> list[Filter]:
         values = [(value, word, counts[name][value]) for value, word in words.items() if counts[name][value]]
         groups.append(Filter(name, title, values))
     return groups
+
+
+def _reasons(source: Source, maker: CardMaker) -> list[dict[str, Any]]:
+    """The lines of the books; where an example is an object, with a card that shows it."""
+    lines = []
+    for reason in source.books.reasons():
+        examples = []
+        for example in reason.examples:
+            found = source.example(example.image_id, example.index) if example.image_id else None
+            examples.append({"text": example.text, "card": next(maker.cards([found] if found else []), None)})
+        lines.append(
+            {"rule": reason.rule, "decision": reason.decision, "count": reason.count, "examples": examples}
+        )
+    return lines
 
 
 def _tiles(sections: Sequence[dict[str, Any]]) -> list[Card]:

@@ -44,6 +44,7 @@ from processing.shards import BOOKKEEPING
 CONFIGS = ("pose", "object_centric")  # whose rows a page can show
 NO_STATUS = "none"  # stands for the objects without a status
 EXAMPLES = 3  # that the books give of each reason
+NO_CROP = "no crop"  # what the books call the decision of a rule of object_centric
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,20 @@ class AnnotatedPicture:
         return self.image_id.partition("/")[0]
 
 
+class Example(NamedTuple):
+    """One finding of the books.
+
+    Attributes:
+        text: file, object and value.
+        image_id: of the object, or None where something else is meant.
+        index: of the object.
+    """
+
+    text: str
+    image_id: str | None = None
+    index: int | None = None
+
+
 @dataclass
 class Reason:
     """One line of the books.
@@ -146,13 +161,13 @@ class Reason:
         rule: what was found, in words.
         decision: what was done about it.
         count: how often.
-        examples: the first few, in words.
+        examples: the first few.
     """
 
     rule: str
     decision: str
     count: int = 0
-    examples: list[str] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
 
 
 class FoundBooks:
@@ -165,14 +180,24 @@ class FoundBooks:
         """Enter a finding."""
         place = "" if finding.object_index is None else f", object {finding.object_index}"
         value = f": {finding.value}" if finding.value else ""
+        match = re.fullmatch(r"annotations/([^/]+/[^/]+)\.npz", finding.file)
+        image_id = match[1] if match and finding.object_index is not None else None
         known = REASONS[finding.reason]
-        self._count(finding.reason, known.rule, known.decision, f"{finding.file}{place}{value}")
+        example = Example(f"{image_id or finding.file}{place}{value}", image_id, finding.object_index)
+        self._count(finding.reason, known.rule, known.decision, example)
 
-    def add_rule(self, code: str, example: str = "", count: int = 1) -> None:
-        """Enter objects without a crop, for a code of `CROP_RULES`."""
-        self._count(code, CROP_RULES[code], "no crop", example, count)
+    def add_rule(self, code: str, image_id: str, index: int) -> None:
+        """Enter an object without a crop, for a code of `CROP_RULES`."""
+        example = Example(f"{image_id}, object {index}", image_id, index)
+        self._count(code, CROP_RULES[code], NO_CROP, example)
 
-    def _count(self, code: str, rule: str, decision: str, example: str, count: int = 1) -> None:
+    def add_rule_counts(self, counts: Mapping[str, int]) -> None:
+        """Enter how many objects have no crop, by code; other codes than those of `CROP_RULES` are left."""
+        for code, count in counts.items():
+            if code in CROP_RULES:
+                self._count(code, CROP_RULES[code], NO_CROP, None, count)
+
+    def _count(self, code: str, rule: str, decision: str, example: Example | None, count: int = 1) -> None:
         reason = self._reasons.setdefault((code, decision), Reason(rule, decision))
         reason.count += count
         if example and len(reason.examples) < EXAMPLES:
@@ -180,7 +205,7 @@ class FoundBooks:
 
     def reasons(self) -> list[Reason]:
         """What was left out first, and within that the most frequent."""
-        ranks = {decision: rank for rank, decision in enumerate((LEFT_OUT, ImageNet3D.NO_POSE, "no crop"))}
+        ranks = {decision: rank for rank, decision in enumerate((LEFT_OUT, ImageNet3D.NO_POSE, NO_CROP))}
         return sorted(
             self._reasons.values(), key=lambda r: (ranks.get(r.decision, len(ranks)), -r.count, r.rule)
         )
@@ -206,6 +231,9 @@ class Source(Protocol):
 
     def read(self, picture: AnnotatedPicture, item: ObjectAnnotation) -> bytes:
         """The file that shows an object; Unusable if it cannot be used, or the object is not in it."""
+
+    def example(self, image_id: str, index: int) -> tuple[AnnotatedPicture, ObjectAnnotation] | None:
+        """A picture and an object of it that the books name; None if that cannot be shown."""
 
     def mesh(self, category: str, cad_index: int) -> Mesh | None:
         """An object's mesh; None if the source has no meshes at all, MeshError if it lacks this one."""
@@ -292,7 +320,7 @@ class RawSource:
             if not item.posed:
                 continue
             if why := why_not_cropped(item):
-                self.books.add_rule(why, f"{picture.image_id}, object {item.index}")
+                self.books.add_rule(why, picture.image_id, item.index)
             else:  # the map of a centred crop does not depend on the picture's size
                 yield crop_map(item, 0, 0, OPTIONS).annotation(item)
 
@@ -306,6 +334,17 @@ class RawSource:
         if not checked.annotation.objects:
             raise Unusable("bbox_outside")
         return checked.data
+
+    def example(self, image_id: str, index: int) -> tuple[AnnotatedPicture, ObjectAnnotation] | None:
+        """As of a Source; in object_centric there is nothing to show, for it has no crop."""
+        if self._selection.config != "pose":
+            return None
+        try:
+            annotation = ImageNet3D.read_annotation(self._release, Entry(image_id, ""), [])
+        except Unusable:
+            return None
+        found = [item for item in annotation.objects if item.index == index]
+        return (AnnotatedPicture(image_id, "", annotation.objects, None, None), found[0]) if found else None
 
     def _read_crop(self, entry: Entry, index: int) -> bytes:
         annotation = ImageNet3D.read_annotation(self._release, entry, [])
@@ -368,6 +407,10 @@ class BuiltSource:
         ImageNet3D.read_picture_header(data)
         return data
 
+    def example(self, image_id: str, index: int) -> tuple[AnnotatedPicture, ObjectAnnotation] | None:
+        """As of a Source; what was left out is not in the shards."""
+        return None
+
     def mesh(self, category: str, cad_index: int) -> Mesh | None:
         """As of a Source."""
         if not self._meshes:
@@ -396,9 +439,7 @@ class BuiltSource:
             if self._selection.config == "object_centric" and not str(self._selection):
                 for marker in self._fs.glob(f"{self._location}/{BOOKKEEPING}/done/*.json"):
                     accounts = json.loads(self._fs.cat_file(marker))["accounts"]
-                    for code, count in accounts.get("object_centric", {"left_out": {}})["left_out"].items():
-                        if code in CROP_RULES:
-                            books.add_rule(code, count=count)
+                    books.add_rule_counts(accounts.get("object_centric", {"left_out": {}})["left_out"])
         except (ValueError, KeyError, TypeError) as error:
             raise ReleaseError(f"{path}: damaged ({error!r}); build it again") from error
         return books

@@ -517,6 +517,7 @@ def books(page):
         r'<tr class="(?:kept|lost)"><td>(.*?)</td><td><span class="decision">(.*?)</span></td>'
         r'<td class="count">([\d,]+)</td><td>(.*?)</td></tr>',
         page.text,
+        re.DOTALL,
     )
     return {
         rule: (decision, int(times), re.findall("<code>(.*?)</code>", examples))
@@ -529,7 +530,11 @@ def test_books_of_a_release(sample_page, sample_folder):
     no_pose = [key for key, item in annotations(sample_folder).items() if "azimuth" not in item]
     decision, times, examples = found["an object has a box and no pose at all"]
     assert (decision, times) == ("left out of pose", len(no_pose))
-    assert set(examples) == {f"annotations/{image_id}.npz, object {index}" for image_id, index in no_pose}
+    assert set(examples) == {f"{image_id}, object {index}" for image_id, index in no_pose}
+    # Each is shown, with its box and no more.
+    shown = re.search("no pose at all.*?</tr>", sample_page.text, re.DOTALL)[0]
+    assert shown.count("<svg") == shown.count('class="layer-box"') == len(no_pose)
+    assert "layer-axes" not in shown
     unlisted = {image_id for image_id, _ in annotations(sample_folder)} - listed(sample_folder)
     decision, times, examples = found["a picture or annotation is in no list"]
     assert (decision, times) == ("left out", len(unlisted))

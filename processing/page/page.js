@@ -85,6 +85,7 @@ async function enlarge(card, turn = false) {
   byId("how").textContent = card.dataset.mesh ? "Drag the picture, or move the sliders." : "Only the axes turn: there is no mesh.";
   if (annotated) setUpDials();
   if (!dialog.open) dialog.showModal();
+  redraw();
   if (turn && annotated) dials[0].focus();
   const mine = open;
   const mesh = card.dataset.mesh ? await meshOf(card.dataset.mesh) : null;
@@ -209,6 +210,7 @@ function redraw() {
   if (!open?.annotated) return;
   const turned = open.pose.some((value, i) => value !== open.annotated[i]);
   stage.classList.toggle("turned", turned);
+  sizeNames();
   const { canvas, mesh } = open;
   const sharpness = Math.max(SHARPNESS, devicePixelRatio);
   const width = Math.min(LARGEST_CANVAS, Math.round(stage.clientWidth * sharpness));
@@ -226,6 +228,13 @@ function redraw() {
     if (raster) paintMesh(context, mesh, raster, pose, show, Math.round(1.5 * unit));
   }
   if (layerShown("axes")) paintAxes(context, pose, axesLength(), unit);
+}
+
+/** Names of the axes as large as those that are turned, however much the picture is enlarged. */
+function sizeNames() {
+  const unit = open.width / Math.max(1, stage.clientWidth);
+  for (const circle of open.picture.querySelectorAll("circle")) circle.setAttribute("r", 9 * unit);
+  for (const name of open.picture.querySelectorAll("text")) name.setAttribute("font-size", 12 * unit);
 }
 
 /** As long as those drawn at the annotated pose: half of the box's longer side, as processing/draw.py has it. */
