@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ import ImageNet3D
 from ImageNet3D import PUBLISHED_CONFIGS, Entry, Finding, RawTree, ReleaseError, Survey
 from processing import crops, ledger, object_centric, plan, shards
 from processing.card import DATASHEET, Sizes, config_sizes, write_card
+from processing.cluster import joined, there, view_of
 from processing.croissant import CROISSANT, write_croissant
 from processing.figures import FIGURES, can_draw, clear_figures, write_figures
 from processing.ledger import Books, finding_to_json, findings_table, views_of_pose
@@ -31,9 +33,11 @@ from processing.plan import DEFAULT_SHARD_SIZE, Shard
 from processing.shards import (
     BOOKKEEPING,
     DERIVED_TABLES,
+    PLAN,
     TABLES,
     UNFINISHED,
     ShardResult,
+    at_work,
     write_whole,
 )
 from processing.tasks import Task, run
@@ -85,6 +89,7 @@ def build(
     configs: Sequence[str] = (),
     captions: str | None = None,
     workers: int | None = None,
+    scheduler: str | None = None,
     shard_size: str = DEFAULT_SHARD_SIZE,
     seed: int = 0,
     strict: bool = False,
@@ -97,6 +102,7 @@ def build(
         configs: names of `ImageNet3D.PUBLISHED_CONFIGS`; all that the release allows where empty.
         captions: a folder with captions; without it `captions/` in or beside the release is used.
         workers: processes; as many as there are cores by default. The bytes do not depend on it.
+        scheduler: of a Dask cluster that does the work instead: its address or the path of its file.
         shard_size: bytes of pictures a shard should have at most, such as "48MB".
         seed: of the order of train.
         strict: write no card if anything was found.
@@ -106,10 +112,11 @@ def build(
         BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way, or
             strict and something was found.
         WorkerDiedError: if a worker process was killed.
+        ClusterError: if the cluster cannot be used.
     """
-    folder = Path(out)
+    folder = Path(out).absolute()  # a cluster's workers are in folders of their own
     _refuse_strangers(folder)
-    with locked(folder), _told_of_a_full_disk(folder):
+    with joined(scheduler) as client, locked(folder), _told_of_a_full_disk(folder):
         tree = RawTree(raw)
         survey = ImageNet3D.survey(tree, captions, seed)
         tables = _tables(survey, configs)
@@ -118,7 +125,7 @@ def build(
         planned = plan.plan_shards(survey, size)
         _prepare(folder, key, planned)
         tasks = [*_shard_tasks(survey, planned, tables, folder, key), *count_tasks(survey, tables)]
-        results = list(run(tasks, workers, "build"))
+        results = list(run(tasks, workers, "build", there(client, view_of(folder / PLAN, survey))))
         _check_unchanged(survey, raw, captions, folder)
         report = report_of(survey, results)
         _write_ledger(folder, report)
@@ -153,7 +160,7 @@ def build_key(survey: Survey, tables: Sequence[str], configs: Sequence[str], siz
 
 def _refuse_strangers(folder: Path) -> None:
     """Leave a folder alone that holds files and was not begun by a build."""
-    if folder.exists() and not (folder / BOOKKEEPING / "plan.json").exists():
+    if folder.exists() and not (folder / PLAN).exists():
         strangers = sorted(path.name for path in folder.iterdir() if path.name != BOOKKEEPING)
         if strangers:
             raise BuildError(f"{folder}: holds {strangers[0]}, which no build made; name another folder")
@@ -209,25 +216,27 @@ def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
 
 def _prepare(folder: Path, key: str, planned: Sequence[Shard]) -> None:
     """Make the folder ready: continue a build with the same key, or clear what another one left."""
-    book = folder / BOOKKEEPING
     for name in (*FINISHED_BY, *PAGES):
         (folder / name).unlink(missing_ok=True)
     clear_figures(folder)
-    shutil.rmtree(book / "tmp", ignore_errors=True)
+    shutil.rmtree(folder / BOOKKEEPING / "tmp", ignore_errors=True)
     for half_written in folder.rglob(f".*{UNFINISHED}"):
-        half_written.unlink()
-    try:
-        before = json.loads((book / "plan.json").read_text("utf-8"))["key"]
-    except (FileNotFoundError, ValueError, KeyError):
-        before = None
-    if before != key:
+        half_written.unlink(missing_ok=True)  # a worker that an earlier build lost may be faster
+    if at_work(folder) != key:
         _clear(folder)
-        names = {shard.name: len(shard.entries) for shard in planned}
-        write_whole(book / "plan.json", json.dumps({"key": key, "shards": names}, indent=1).encode())
+    _write_plan(folder, key, planned)
+
+
+def _write_plan(folder: Path, key: str | None, planned: Sequence[Shard]) -> None:
+    """Say which build has the folder; `run` tells the file from an earlier one, or one on another disk."""
+    names = {shard.name: len(shard.entries) for shard in planned}
+    plan_of_run = {"key": key, "run": uuid.uuid4().hex, "shards": names}
+    write_whole(folder / PLAN, json.dumps(plan_of_run, indent=1).encode())
 
 
 def _clear(folder: Path) -> None:
-    """Remove the shards and markers that an earlier build wrote."""
+    """Remove the shards and markers that an earlier build wrote, and none of its workers writes more."""
+    _write_plan(folder, None, [])
     for name in (*TABLES, *DERIVED_TABLES, f"{BOOKKEEPING}/done"):
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
@@ -239,7 +248,7 @@ def _shard_tasks(
 ) -> Iterator[Task[ShardResult]]:
     for shard in planned:
         arguments = (survey.release, shard, tables, folder, key)
-        yield Task(shards.write_shard, arguments, len(shard.entries))
+        yield Task(shards.write_shard, arguments, len(shard.entries), shard.name)
 
 
 def count_tasks(survey: Survey, tables: Sequence[str]) -> Iterator[Task[ShardResult]]:
@@ -250,7 +259,12 @@ def count_tasks(survey: Survey, tables: Sequence[str]) -> Iterator[Task[ShardRes
     for entries in groups.values():
         for start in range(0, len(entries), LEFT_OUT_BATCH):
             batch = entries[start : start + LEFT_OUT_BATCH]
-            yield Task(shards.count_left_out, (survey.release, batch, tables), len(batch))
+            yield Task(
+                shards.count_left_out,
+                (survey.release, batch, tables),
+                len(batch),
+                "pictures that no shard takes",
+            )
 
 
 def report_of(survey: Survey, results: Iterable[ShardResult]) -> BuildReport:

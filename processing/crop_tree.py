@@ -31,12 +31,14 @@ import ImageNet3D
 from ImageNet3D import SPLITS, Entry, Finding, Picture, RawTree, Release, Survey
 from processing import crops, shards
 from processing.build import BuildError, BuildReport, count_tasks, locked, report_of
+from processing.cluster import joined, there, view_of
 from processing.crops import Crop, CropOptions
 from processing.ledger import Account, finding_to_json
-from processing.shards import ShardResult, write_whole
+from processing.shards import ReplacedError, ShardResult, attempt, write_whole
 from processing.tasks import Task, run
 
 BOOKKEEPING = ".crop"  # in the folder of crops; hidden
+RUN = f"{BOOKKEEPING}/run"  # names the command that is at work
 LIST_NAME = "mesh01.txt"
 CONFIG = "object_centric"  # whose row rules hold for crops
 
@@ -64,7 +66,11 @@ class CropReport:
 
 
 def write_crop_tree(
-    raw: str, out: str | Path, options: CropOptions | None = None, workers: int | None = None
+    raw: str,
+    out: str | Path,
+    options: CropOptions | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> CropReport:
     """Write a crop of every object that has one.
 
@@ -72,21 +78,23 @@ def write_crop_tree(
         raw: the raw release, a folder or zip, local or any fsspec URL.
         out: the folder to write, new, empty, or begun by the same command.
         workers: processes; as many as there are cores where None. The bytes do not depend on it.
+        scheduler: of a Dask cluster that does the work instead: its address or the path of its file.
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole.
         BuildError: if the folder is in use or not ours, or the release changed on the way.
         WorkerDiedError: if a worker process was killed.
+        ClusterError: if the cluster cannot be used.
     """
-    folder, options, tree = Path(out), options or CropOptions(), RawTree(raw)
+    folder, options, tree = Path(out).absolute(), options or CropOptions(), RawTree(raw)
     if folder.exists() and not (folder / BOOKKEEPING).exists() and any(folder.iterdir()):
         raise BuildError(f"{folder}: holds files that no crop made; name another folder")
-    with locked(folder, BOOKKEEPING):
+    with joined(scheduler) as client, locked(folder, BOOKKEEPING):
         survey = ImageNet3D.survey(tree)
         key = _key(survey, options)
         _prepare(folder, key)
         tasks = [*_category_tasks(survey, options, folder, key), *count_tasks(survey, [CONFIG])]
-        results = list(run(tasks, workers, "crop"))
+        results = list(run(tasks, workers, "crop", there(client, view_of(folder / RUN, survey))))
         if ImageNet3D.survey(RawTree(raw)).fingerprint != survey.fingerprint:
             _clear(folder)
             raise BuildError(f"{raw}: changed while it was read; run the same command again to start afresh")
@@ -117,14 +125,23 @@ def _key(survey: Survey, options: CropOptions) -> str:
 def _prepare(folder: Path, key: str) -> None:
     """Make the folder ready: continue with the same key, or clear what another one left."""
     shutil.rmtree(folder / BOOKKEEPING / "tmp", ignore_errors=True)
-    path = folder / BOOKKEEPING / "key"
-    if not path.exists() or path.read_text("utf-8") != key:
+    if _at_work(folder) != key:
         _clear(folder)
-        write_whole(path, key.encode())
+    # The second word tells the file from that of an earlier run, or on another disk.
+    write_whole(folder / RUN, f"{key} {attempt()}".encode())
+
+
+def _at_work(folder: Path) -> str | None:
+    """The key of the command that has the folder; None where none has."""
+    try:
+        return (folder / RUN).read_text("utf-8").partition(" ")[0]
+    except FileNotFoundError:
+        return None
 
 
 def _clear(folder: Path) -> None:
     """Remove all crops, the markers first, so that nothing half-removed is taken for finished."""
+    (folder / RUN).unlink(missing_ok=True)  # no worker of an earlier command writes more
     for name in (f"{BOOKKEEPING}/done", *SPLITS.values()):
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
@@ -138,7 +155,8 @@ def _category_tasks(
         for _, group in groupby(ordered, key=lambda e: e.category):
             pictures = tuple(group)
             arguments = (survey.release, pictures, options, folder, key)
-            yield Task(write_category, arguments, len(pictures))
+            name = f"{SPLITS[pictures[0].split]}-{pictures[0].category}"
+            yield Task(write_category, arguments, len(pictures), name)
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -155,17 +173,26 @@ def write_category(
         entries: its pictures, at least one, in the order of the list.
         folder: of all crops.
         key: of the command's input and options, for the marker.
+
+    Raises:
+        ReplacedError: if another command has begun in the folder.
     """
     split, category = SPLITS[entries[0].split], entries[0].category
     marker = folder / BOOKKEEPING / "done" / f"{split}-{category}.json"
     if (done := _finished(marker, key, folder / split, category)) is not None:
         return done
-    aside = folder / BOOKKEEPING / "tmp" / f"{split}-{category}"
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = folder / BOOKKEEPING / "tmp" / f"{split}-{category}.{attempt()}"
     result = ShardResult(f"{split}-{category}", entries[0].split, entries[0].known)
-    names = write_crops(release, entries, options, aside, result)
-    _give_names(aside, folder / split, category, names)
-    _write(marker, result.to_json(key).encode())
+    try:
+        names = write_crops(release, entries, options, aside, result)
+        if _at_work(folder) != key:
+            raise ReplacedError(f"{folder}: {result.name} is of a command that another one has replaced")
+        if (done := _finished(marker, key, folder / split, category)) is not None:
+            return done  # two workers were at it, because one was taken for dead
+        _give_names(aside, folder / split, category, names)
+        _write(aside, marker, result.to_json(key).encode())
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return result
 
 
@@ -214,13 +241,13 @@ def _give_names(aside: Path, folder: Path, category: str, names: Sequence[str]) 
             final.parent.mkdir(parents=True, exist_ok=True)
             (aside / kind).replace(final)
     if names:
-        _write(folder / "lists" / category / LIST_NAME, "\n".join(names).encode())
+        _write(aside, folder / "lists" / category / LIST_NAME, "\n".join(names).encode())
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(aside: Path, path: Path, data: bytes) -> None:
     """Write a file under its name at once; like the crops it may be lost with the machine's power."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
+    temporary = aside / path.name
     temporary.write_bytes(data)
     temporary.replace(path)
 

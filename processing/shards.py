@@ -8,6 +8,7 @@ stopped and never mixes two builds.
 import hashlib
 import json
 import os
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -37,7 +38,12 @@ _DERIVED_DICTIONARY_COLUMNS = ["image_id"]
 _DICTIONARY_LIMIT = 2**30
 
 BOOKKEEPING = ".build"  # in the built folder; hidden, never published
+PLAN = f"{BOOKKEEPING}/plan.json"  # names the build that is at work
 UNFINISHED = ".unfinished"  # the ending of a hidden file that a killed process may leave behind
+
+
+class ReplacedError(RuntimeError):
+    """Another command has begun in the folder; a worker that the first one lost must not write there."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,7 @@ def write_shard(
 
     Raises:
         OSError: if the folder cannot be written; nothing half-written carries a final name then.
+        ReplacedError: if another build has begun in the folder.
     """
     if (done := finished_shard(folder, shard, key)) is not None:
         return done
@@ -130,6 +137,8 @@ def write_shard(
             pictures = read_group(release, group, configs, result)
             for config, writer in writers.items():
                 writer.write(_rows(config, pictures, release, result))
+        if at_work(folder) != key:
+            raise ReplacedError(f"{folder}: {shard.name} is of a build that another one has replaced")
         for config, writer in writers.items():
             if (written := writer.finish()) is not None:
                 result.files[config] = written
@@ -147,6 +156,14 @@ def _rows(config: str, pictures: Sequence[Picture], release: Release, result: Sh
     result.findings += findings
     result.accounts[config].left_out.update(finding.reason for finding in findings)
     return table
+
+
+def at_work(folder: Path) -> str | None:
+    """The key of the build that has a folder; None where none has."""
+    try:
+        return json.loads((folder / PLAN).read_text("utf-8"))["key"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
 
 
 def finished_shard(folder: Path, shard: Shard, key: str) -> ShardResult | None:
@@ -238,7 +255,7 @@ class _ShardWriter:
 
     def __init__(self, folder: Path, path: str, config: str) -> None:
         self._folder, self._path = folder, path
-        self._temporary = folder / BOOKKEEPING / "tmp" / f"{path.replace('/', '-')}.{os.getpid()}"
+        self._temporary = folder / BOOKKEEPING / "tmp" / f"{path.replace('/', '-')}.{attempt()}"
         self._schema = shard_schema(config)
         repeated = config in TABLES
         self._dictionary_columns = _DICTIONARY_COLUMNS if repeated else _DERIVED_DICTIONARY_COLUMNS
@@ -350,10 +367,15 @@ def marker_path(folder: Path, name: str) -> Path:
     return folder / BOOKKEEPING / "done" / f"{name}.json"
 
 
+def attempt() -> str:
+    """An ending for temporary names: two machines may be at the same file, and have the same process ids."""
+    return uuid.uuid4().hex
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that its name never stands for half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    temporary = path.with_name(f".{path.name}.{attempt()}{UNFINISHED}")
     try:
         with temporary.open("wb") as stream:
             stream.write(data)
