@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from processing import (
     thumbnail,
 )
 from processing.card import DATASHEET, Sizes, config_sizes, write_card
+from processing.cluster import joined, there, view_of
 from processing.croissant import CROISSANT, write_croissant
 from processing.figures import FIGURES, can_draw, clear_figures, write_figures
 from processing.ledger import Books, finding_to_json, findings_table, views_of_pose
@@ -45,8 +47,10 @@ from processing.references import REFERENCE_TABLES, ReferenceShard
 from processing.shards import (
     BOOKKEEPING,
     DERIVED_TABLES,
+    PLAN,
     TABLES,
     ShardResult,
+    at_work,
     is_whole,
 )
 from processing.store import (
@@ -111,6 +115,7 @@ def build(
     configs: Sequence[str] = (),
     captions: str | None = None,
     workers: int | None = None,
+    scheduler: str | None = None,
     shard_size: str = DEFAULT_SHARD_SIZE,
     seed: int = 0,
     strict: bool = False,
@@ -123,6 +128,7 @@ def build(
         configs: names of `ImageNet3D.PUBLISHED_CONFIGS`; all that the release allows where empty.
         captions: a folder with captions; without it `captions/` in or beside the release is used.
         workers: processes; as many as there are cores by default. The bytes do not depend on it.
+        scheduler: of a Dask cluster that does the work instead: its address or the path of its file.
         shard_size: bytes of pictures a shard should have at most, such as "48MB".
         seed: of the order of train.
         strict: write no card if anything was found.
@@ -134,10 +140,11 @@ def build(
         PlaceError: if nothing can be built at such a URL.
         StoreError: if the object store fails for good.
         WorkerDiedError: if a worker process was killed.
+        ClusterError: if the cluster cannot be used.
     """
     folder = place(out)
     _refuse_strangers(folder)
-    with locked(folder), _told_of_a_full_disk(folder):
+    with joined(scheduler) as client, locked(folder), _told_of_a_full_disk(folder):
         tree = RawTree(raw)
         survey = ImageNet3D.survey(tree, captions, seed)
         tables = _tables(survey, configs)
@@ -146,7 +153,8 @@ def build(
         planned = plan.plan_shards(survey, size) if _reads_pictures(tables) else []
         beside = references.plan_references(survey, tables, size)
         _prepare(folder, key, planned, beside)
-        results = list(run(list(_tasks(survey, planned, beside, tables, folder, key)), workers, "build"))
+        tasks = list(_tasks(survey, planned, beside, tables, folder, key))
+        results = list(run(tasks, workers, "build", there(client, view_of(folder / PLAN, survey))))
         for shard in beside:
             if shard.config == "categories":
                 results.append(references.write_categories(survey, shard, results, folder, key))
@@ -192,7 +200,7 @@ def build_key(survey: Survey, tables: Sequence[str], configs: Sequence[str], siz
 def _refuse_strangers(folder: Place) -> None:
     """Leave a folder alone that holds files and was not begun by a build."""
     strangers = [name for name in names_in(folder) if name != BOOKKEEPING]
-    if strangers and not (folder / BOOKKEEPING / "plan.json").is_file():
+    if strangers and not (folder / PLAN).is_file():
         raise BuildError(f"{folder}: holds {strangers[0]}, which no build made; name another folder")
 
 
@@ -252,18 +260,10 @@ def _check_undisturbed(folder: Place, key: str, results: Iterable[ShardResult]) 
                 f"{folder / file.path}: changed since it was written; if another build is at work in this "
                 "folder, wait for it or name another folder, then run the same command again"
             )
-    if _key_in(folder) != key:
+    if at_work(folder) != key:
         raise BuildError(
             f"{folder}: another build with other input or options is at work; name another folder"
         )
-
-
-def _key_in(folder: Place) -> str | None:
-    """The key of the build that a folder was begun by; None where there is none."""
-    try:
-        return json.loads((folder / BOOKKEEPING / "plan.json").read_text("utf-8"))["key"]
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
 
 
 def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
@@ -287,17 +287,28 @@ def _prepare(folder: Place, key: str, planned: Sequence[Shard], beside: Sequence
     if isinstance(folder, Path):
         shutil.rmtree(folder / BOOKKEEPING / "tmp", ignore_errors=True)
         for half_written in folder.rglob(f".*{UNFINISHED}"):
-            half_written.unlink()
-    if _key_in(folder) != key:
+            half_written.unlink(missing_ok=True)  # a worker that an earlier build lost may be faster
+    if at_work(folder) != key:
         _clear(folder)
-        names = {shard.name: len(shard.entries) for shard in planned}
-        others = {shard.path: shard.name for shard in beside}
-        written = json.dumps({"key": key, "shards": names, "references": others}, indent=1)
-        write_whole(folder / BOOKKEEPING / "plan.json", written.encode())
+    _write_plan(folder, key, planned, beside)
+
+
+def _write_plan(
+    folder: Place, key: str | None, planned: Sequence[Shard] = (), beside: Sequence[ReferenceShard] = ()
+) -> None:
+    """Say which build has the folder; `run` tells the file from an earlier one, or one on another disk."""
+    plan_of_run = {
+        "key": key,
+        "run": uuid.uuid4().hex,
+        "shards": {shard.name: len(shard.entries) for shard in planned},
+        "references": {shard.path: shard.name for shard in beside},
+    }
+    write_whole(folder / PLAN, json.dumps(plan_of_run, indent=1).encode())
 
 
 def _clear(folder: Place) -> None:
-    """Remove the shards and markers that an earlier build wrote."""
+    """Remove the shards and markers that an earlier build wrote, and none of its workers writes more."""
+    _write_plan(folder, None)
     for name in (*TABLES, *DERIVED_TABLES, *REFERENCE_TABLES, f"{BOOKKEEPING}/done"):
         remove_tree(folder / name)
     remove(folder, (f"{BOOKKEEPING}/ledger.jsonl",))
@@ -316,12 +327,12 @@ def _tasks(
     if _reads_pictures(tables):
         for shard in planned:
             arguments = (survey.release, shard, of_pictures, folder, key)
-            yield Task(shards.write_shard, arguments, len(shard.entries))
+            yield Task(shards.write_shard, arguments, len(shard.entries), shard.name)
         yield from count_tasks(survey, of_pictures)
     for shard in beside:
         if shard.config == "cad":
             arguments = (survey.release, shard, folder, key)
-            yield Task(references.write_meshes, arguments, len(shard.meshes))
+            yield Task(references.write_meshes, arguments, len(shard.meshes), shard.name)
 
 
 def _reads_pictures(tables: Sequence[str]) -> bool:
@@ -337,7 +348,12 @@ def count_tasks(survey: Survey, tables: Sequence[str]) -> Iterator[Task[ShardRes
     for entries in groups.values():
         for start in range(0, len(entries), LEFT_OUT_BATCH):
             batch = entries[start : start + LEFT_OUT_BATCH]
-            yield Task(shards.count_left_out, (survey.release, batch, tables), len(batch))
+            yield Task(
+                shards.count_left_out,
+                (survey.release, batch, tables),
+                len(batch),
+                "pictures that no shard takes",
+            )
 
 
 def report_of(survey: Survey, results: Iterable[ShardResult]) -> BuildReport:

@@ -32,12 +32,14 @@ import ImageNet3D
 from ImageNet3D import SPLITS, Entry, Finding, Picture, RawTree, Release, Survey
 from processing import crops, shards
 from processing.build import BuildError, BuildReport, count_tasks, locked, report_of
+from processing.cluster import joined, there, view_of
 from processing.crops import Crop, CropOptions
 from processing.ledger import Account, finding_to_json
-from processing.shards import ShardResult
+from processing.shards import ReplacedError, ShardResult
 from processing.store import (
     Place,
     StorePath,
+    attempt,
     files_below,
     names_in,
     place,
@@ -48,6 +50,7 @@ from processing.store import (
 from processing.tasks import Task, run
 
 BOOKKEEPING = ".crop"  # in the folder of crops; hidden
+RUN = f"{BOOKKEEPING}/run"  # names the command that is at work
 LIST_NAME = "mesh01.txt"
 KINDS = ("images", "annotations")  # the files of a crop, each in a folder of its own
 BATCH = 64  # files that are sent to a store side by side
@@ -77,7 +80,11 @@ class CropReport:
 
 
 def write_crop_tree(
-    raw: str, out: str | Path, options: CropOptions | None = None, workers: int | None = None
+    raw: str,
+    out: str | Path,
+    options: CropOptions | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> CropReport:
     """Write a crop of every object that has one.
 
@@ -85,21 +92,23 @@ def write_crop_tree(
         raw: the raw release, a folder or zip, local or any fsspec URL.
         out: the folder to write, local or the URL of an object store's; new, empty, or begun by this command.
         workers: processes; as many as there are cores where None. The bytes do not depend on it.
+        scheduler: of a Dask cluster that does the work instead: its address or the path of its file.
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole.
         BuildError: if the folder is in use or not ours, or the release changed on the way.
         WorkerDiedError: if a worker process was killed.
+        ClusterError: if the cluster cannot be used.
     """
     folder, options, tree = place(out), options or CropOptions(), RawTree(raw)
     if (held := names_in(folder)) and BOOKKEEPING not in held:
         raise BuildError(f"{folder}: holds files that no crop made; name another folder")
-    with locked(folder, BOOKKEEPING):
+    with joined(scheduler) as client, locked(folder, BOOKKEEPING):
         survey = ImageNet3D.survey(tree)
         key = _key(survey, options)
         _prepare(folder, key)
         tasks = [*_category_tasks(survey, options, folder, key), *count_tasks(survey, [CONFIG])]
-        results = list(run(tasks, workers, "crop"))
+        results = list(run(tasks, workers, "crop", there(client, view_of(folder / RUN, survey))))
         if ImageNet3D.survey(RawTree(raw)).fingerprint != survey.fingerprint:
             _clear(folder)
             raise BuildError(f"{raw}: changed while it was read; run the same command again to start afresh")
@@ -131,14 +140,23 @@ def _prepare(folder: Place, key: str) -> None:
     """Make the folder ready: continue with the same key, or clear what another one left."""
     if isinstance(folder, Path):
         shutil.rmtree(folder / BOOKKEEPING / "tmp", ignore_errors=True)
-    path = folder / BOOKKEEPING / "key"
-    if not path.is_file() or path.read_text("utf-8") != key:
+    if _at_work(folder) != key:
         _clear(folder)
-        write_whole(path, key.encode())
+    # The second word tells the file from that of an earlier run, or on another disk.
+    write_whole(folder / RUN, f"{key} {attempt()}".encode())
+
+
+def _at_work(folder: Place) -> str | None:
+    """The key of the command that has the folder; None where none has."""
+    try:
+        return (folder / RUN).read_text("utf-8").partition(" ")[0]
+    except FileNotFoundError:
+        return None
 
 
 def _clear(folder: Place) -> None:
     """Remove all crops, the markers first, so that nothing half-removed is taken for finished."""
+    (folder / RUN).unlink(missing_ok=True)  # no worker of an earlier command writes more
     for name in (f"{BOOKKEEPING}/done", *SPLITS.values()):
         remove_tree(folder / name)
 
@@ -151,7 +169,8 @@ def _category_tasks(
         for _, group in groupby(ordered, key=lambda e: e.category):
             pictures = tuple(group)
             arguments = (survey.release, pictures, options, folder, key)
-            yield Task(write_category, arguments, len(pictures))
+            name = f"{SPLITS[pictures[0].split]}-{pictures[0].category}"
+            yield Task(write_category, arguments, len(pictures), name)
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -168,24 +187,32 @@ def write_category(
         entries: its pictures, at least one, in the order of the list.
         folder: of all crops.
         key: of the command's input and options, for the marker.
+
+    Raises:
+        ReplacedError: if another command has begun in the folder.
     """
     split, category = SPLITS[entries[0].split], entries[0].category
     marker = folder / BOOKKEEPING / "done" / f"{split}-{category}.json"
     if (done := _finished(marker, key, folder / split, category)) is not None:
         return done
     result = ShardResult(f"{split}-{category}", entries[0].split, entries[0].known)
-    if isinstance(folder, Path):
-        aside = folder / BOOKKEEPING / "tmp" / f"{split}-{category}"
-        shutil.rmtree(aside, ignore_errors=True)
-        names = write_crops(release, entries, options, aside, result)
-        _give_names(aside, folder / split, category, names)
-    else:
-        for kind in KINDS:  # what an interrupted run left
-            remove_tree(folder / split / kind / category)
-        names = write_crops(release, entries, options, _Batches(folder / split, category), result)
-    if names:
-        _write(folder / split / "lists" / category / LIST_NAME, "\n".join(names).encode())
-    _write(marker, result.to_json(key).encode())
+    aside = folder / BOOKKEEPING / "tmp" / f"{result.name}.{attempt()}"
+    on_disk = isinstance(folder, Path)
+    try:
+        target = aside if on_disk else _Batches(folder / split, category)
+        names = write_crops(release, entries, options, target, result)
+        if _at_work(folder) != key:
+            raise ReplacedError(f"{folder}: {result.name} is of a command that another one has replaced")
+        if (done := _finished(marker, key, folder / split, category)) is not None:
+            return done  # two workers were at it, because one was taken for dead
+        if on_disk:
+            _give_names(aside, folder / split, category, names)
+        if names:
+            _write(aside, folder / split / "lists" / category / LIST_NAME, "\n".join(names).encode())
+        _write(aside, marker, result.to_json(key).encode())
+    finally:
+        if on_disk:
+            shutil.rmtree(aside, ignore_errors=True)
     return result
 
 
@@ -267,13 +294,13 @@ def _give_names(aside: Path, folder: Path, category: str, names: Sequence[str]) 
             (aside / kind).replace(final)
 
 
-def _write(path: Place, data: bytes) -> None:
+def _write(aside: Place, path: Place, data: bytes) -> None:
     """Write a file under its name at once; on a disk it may be lost with the power, as crops may."""
     if isinstance(path, StorePath):
         write_whole(path, data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
+    temporary = aside / path.name
     temporary.write_bytes(data)
     temporary.replace(path)
 

@@ -17,7 +17,14 @@ from processing.categories import CategoryCounts
 from processing.ledger import Account
 from processing.mesh import MeshError
 from processing.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
-from processing.shards import ShardResult, ShardWriter, finished_shard, marker_path
+from processing.shards import (
+    ReplacedError,
+    ShardResult,
+    ShardWriter,
+    at_work,
+    finished_shard,
+    marker_path,
+)
 from processing.store import Place, write_whole
 
 REFERENCE_TABLES = ("cad", "categories")
@@ -102,6 +109,8 @@ def write_meshes(release: Release, shard: ReferenceShard, folder: Place, key: st
     with ShardWriter(folder, shard.path, shard.config) as writer:
         for rows in _row_groups(_mesh_rows(release.tree, shard.meshes, result)):
             writer.write(cad.table(rows))
+        if at_work(folder) != key:
+            raise ReplacedError(f"{folder}: {shard.name} is of a build that another one has replaced")
         _finish(writer, result, shard)
     write_whole(marker_path(folder, shard.name), result.to_json(key).encode())
     return result

@@ -7,7 +7,6 @@ stopped and never mixes two builds.
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -24,7 +23,17 @@ from processing.categories import CategoryCounts
 from processing.crops import why_not_cropped
 from processing.ledger import NO_CAPTION, Account, reason_of_objects
 from processing.plan import MAX_ROW_GROUP_PICTURES, Shard
-from processing.store import FileState, NewFile, Place, StoreError, digest, new_file, state_of, write_whole
+from processing.store import (
+    FileState,
+    NewFile,
+    Place,
+    StoreError,
+    attempt,
+    digest,
+    new_file,
+    state_of,
+    write_whole,
+)
 
 # The configs of whole pictures that have files; open_vocab_known and open_vocab_unknown are views of pose.
 TABLES = ("pose", "classification", "captions")
@@ -38,6 +47,11 @@ _DERIVED_DICTIONARY_COLUMNS = ["image_id"]
 _DICTIONARY_LIMIT = 2**30
 
 BOOKKEEPING = ".build"  # in the built folder; hidden, never published
+PLAN = f"{BOOKKEEPING}/plan.json"  # names the build that is at work
+
+
+class ReplacedError(RuntimeError):
+    """Another command has begun in the folder; a worker that the first one lost must not write there."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +145,7 @@ def write_shard(
 
     Raises:
         OSError: if the folder cannot be written; nothing half-written carries a final name then.
+        ReplacedError: if another build has begun in the folder.
     """
     if (done := finished_shard(folder, shard, key)) is not None:
         return done
@@ -145,6 +160,8 @@ def write_shard(
             result.categories.add_pictures(shard.split, pictures)
             for config, writer in writers.items():
                 writer.write(_rows(config, pictures, release, result))
+        if at_work(folder) != key:
+            raise ReplacedError(f"{folder}: {shard.name} is of a build that another one has replaced")
         for config, writer in writers.items():
             if (written := writer.finish()) is not None:
                 result.files[config] = written
@@ -162,6 +179,14 @@ def _rows(config: str, pictures: Sequence[Picture], release: Release, result: Sh
     result.findings += findings
     result.accounts[config].left_out.update(finding.reason for finding in findings)
     return table
+
+
+def at_work(folder: Place) -> str | None:
+    """The key of the build that has a folder; None where none has."""
+    try:
+        return json.loads((folder / PLAN).read_text("utf-8"))["key"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
 
 
 def finished_shard(folder: Place, shard: Named, key: str) -> ShardResult | None:
@@ -265,7 +290,7 @@ class ShardWriter:
         self._rows = self._table_bytes = 0
 
     def __enter__(self) -> "ShardWriter":
-        aside = self._folder / BOOKKEEPING / "tmp" / f"{self._path.replace('/', '-')}.{os.getpid()}"
+        aside = self._folder / BOOKKEEPING / "tmp" / f"{self._path.replace('/', '-')}.{attempt()}"
         self._sink = _HashingFile(new_file(self._folder / self._path, aside))
         try:
             self._parquet = pq.ParquetWriter(

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def place(where: str | os.PathLike[str] | StorePath) -> Place:
         return where
     text = os.fspath(where)
     if (match := _URL.match(text)) is None:
-        return Path(text)
+        return Path(text).absolute()  # the workers of a cluster are in folders of their own
     protocol, rest = match[1], text[match.end() :]
     if protocol in ("file", "local"):
         return Path(fsspec.core.url_to_fs(text)[1])
@@ -184,8 +185,13 @@ def new_file(path: Place, aside: Path | None = None) -> NewFile:
         aside: where it is written first, on the same disk as `path`; beside it where None.
     """
     if isinstance(path, Path):
-        return _NewLocalFile(path, aside or path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}"))
+        return _NewLocalFile(path, aside or path.with_name(f".{path.name}.{attempt()}{UNFINISHED}"))
     return _NewStoreFile(path)
+
+
+def attempt() -> str:
+    """An ending for temporary names: two machines may be at the same file, and have the same process ids."""
+    return uuid.uuid4().hex
 
 
 def write_whole(path: Place, data: bytes) -> None:

@@ -27,6 +27,7 @@ from ImageNet3D import RawTree, ReleaseError, Survey, known_only
 from processing.card import table_of
 from processing.categories import CategoryCounts
 from processing.checks import ALL_TABLES, SHARD_NAME, VIEWER_PAGE_BYTES, VIEWER_PAGE_ROWS, Problem, ShardFacts
+from processing.cluster import joined, there, view_of
 from processing.ledger import finding_to_json
 from processing.plan import shard_pattern
 from processing.references import REFERENCE_TABLES
@@ -112,7 +113,11 @@ class Built:
 
 
 def verify(
-    out: str | PathLike[str], raw: str | None = None, captions: str | None = None, workers: int | None = None
+    out: str | PathLike[str],
+    raw: str | None = None,
+    captions: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> list[Problem]:
     """Check a built folder.
 
@@ -121,18 +126,23 @@ def verify(
         raw: the raw release, to compare every value with.
         captions: as given to the build.
         workers: processes; as many as there are cores by default.
+        scheduler: of a Dask cluster that does the work instead: its address or the path of its file.
 
     Returns:
         What is wrong, by file; nothing where all is well.
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole.
+        WorkerDiedError: if a worker process was killed.
+        ClusterError: if the cluster cannot be used.
     """
     built = read_bookkeeping(place(out))
     if isinstance(built, Problem):
         return [built]
     survey = _survey(built, raw, captions) if raw is not None else None
-    facts: list[ShardFacts] = list(run(_tasks(built, survey), workers, "verify"))
+    with joined(scheduler) as client:
+        elsewhere = there(client, view_of(built.folder / BOOKKEEPING / "manifest.json", survey))
+        facts: list[ShardFacts] = list(run(_tasks(built, survey), workers, "verify", elsewhere))
     seen = _all_seen(facts)
     tables = [*built.tables, *built.reference_tables]
     across: list[Iterable[Problem]] = [
@@ -207,19 +217,27 @@ def _tasks(built: Built, survey: Survey | None) -> list[Task["ShardFacts"]]:
         own = {image_id: entries.pop(image_id) for image_id in ids if image_id in entries}
         pictures = built.planned.get(name, 1)
         tasks.append(
-            Task(check_shard, (built.folder, name, paths, listed, built.tables, release, own), pictures)
+            Task(check_shard, (built.folder, name, paths, listed, built.tables, release, own), pictures, name)
         )
     in_shards = {path for paths in shards.values() for path in paths.values()}
     in_shards |= built.references.keys()
     meshes = meshes_by_key(survey) if survey else {}
-    for path in built.references.keys() & built.manifest.keys():
-        tasks.append(Task(check_reference, (built.folder, path, built.manifest[path], release, meshes), 1))
+    for path in sorted(built.references.keys() & built.manifest.keys()):
+        arguments = (built.folder, path, built.manifest[path], release, meshes)
+        tasks.append(Task(check_reference, arguments, 1, path))
     others = {path: entry for path, entry in built.manifest.items() if path not in in_shards}
-    tasks.append(Task(check_files, (built.folder, others), 1))
+    tasks.append(Task(check_files, (built.folder, others), 1, "other files"))
     missing = list(entries.values()) if built.planned else []
     for start in range(0, len(missing), _LEFT_OUT_BATCH):
         batch = missing[start : start + _LEFT_OUT_BATCH]
-        tasks.append(Task(check_left_out, (release, batch, built.tables, built.ledger), len(batch)))
+        tasks.append(
+            Task(
+                check_left_out,
+                (release, batch, built.tables, built.ledger),
+                len(batch),
+                "pictures that no shard has",
+            )
+        )
     return tasks
 
 
