@@ -218,9 +218,11 @@ class RawSource:
     def pictures(self) -> Iterator[AnnotatedPicture]:
         """As of a Source."""
         entries = [entry for split in self._survey.entries.values() for entry in split]
-        for entry in tqdm(entries, desc="preview", unit=" pictures", disable=None):
+        for number, entry in enumerate(tqdm(entries, desc="preview", unit=" pictures", disable=None)):
+            if number % ImageNet3D.CHUNK == 0:
+                near = self._release.fetched(entries[number : number + ImageNet3D.CHUNK], pictures=False)
             try:
-                annotation = ImageNet3D.read_annotation(self._release, entry, [])
+                annotation = ImageNet3D.read_annotation(near, entry, [])
             except Unusable as error:
                 self.unread[REASONS[error.reason].rule] += 1
                 continue
