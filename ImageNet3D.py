@@ -2192,12 +2192,11 @@ class ImageNet3D(datasets.ArrowBasedBuilder):
     def _raw_tree(self, dl_manager: Any) -> RawTree:
         """The raw release: as given, or downloaded; streaming reads ranges of the remote zip instead."""
         if self.config.data_dir is not None:
-            return RawTree(self.config.data_dir, self.storage_options)
+            return RawTree(self.config.data_dir)
         url = f"hf://datasets/{REPOSITORY}@{self.config.raw_revision}/{RAW_ARCHIVE}"
         try:
             path = dl_manager.download(url)
-            options = {"token": self.token} if str(path).startswith("hf://") else {}
-            return RawTree(path, {**self.storage_options, **options})
+            return RawTree(path, {"token": self.token} if str(path).startswith("hf://") else {})
         except (OSError, ReleaseError) as error:
             raise _download_error(url, error) from error
 

@@ -296,10 +296,12 @@ class RawSource:
             for entry in split
             if self._selection.has_picture(entry.category, entry.split)
         ]
-        for entry in tqdm(entries, desc="preview", unit=" pictures", disable=None):
+        for number, entry in enumerate(tqdm(entries, desc="preview", unit=" pictures", disable=None)):
+            if number % ImageNet3D.CHUNK == 0:
+                near = self._release.fetched(entries[number : number + ImageNet3D.CHUNK], pictures=False)
             findings: list[Finding] = []
             try:
-                annotation = ImageNet3D.read_annotation(self._release, entry, findings)
+                annotation = ImageNet3D.read_annotation(near, entry, findings)
             except Unusable as error:
                 self.books.add(Finding(error.reason, entry.annotation_file, None, error.value))
                 continue

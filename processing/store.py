@@ -249,30 +249,40 @@ def _give_name(temporary: Path, final: Path) -> None:
 
 
 class _NewStoreFile:
-    """Uploaded in parts as it is written; the last request names it."""
+    """Uploaded in parts as it is written, and the last request names it; a small one is sent in one."""
 
     def __init__(self, path: StorePath) -> None:
         self._path = path
-        with told(path, missing_too=True):
-            self._file = path.fs.open(path.location, "wb", block_size=PART_BYTES, autocommit=False)
+        self._start = bytearray()  # until there is enough for a part
+        self._upload: Any = None
 
-    def write(self, data: Any) -> object:
+    def write(self, data: Any) -> None:
+        if self._upload is None:
+            self._start += data
+            if len(self._start) < PART_BYTES:
+                return
+            data, self._start = self._start, bytearray()
+            with told(self._path, missing_too=True):
+                fs, location = self._path.fs, self._path.location
+                self._upload = fs.open(location, "wb", block_size=PART_BYTES, autocommit=False)
         with told(self._path, missing_too=True):
-            return self._file.write(data)
+            self._upload.write(data)
 
     def commit(self) -> None:
+        if self._upload is None:
+            write_whole(self._path, bytes(self._start))
+            return
         with told(self._path, missing_too=True):
-            self._file.close()
-            self._file.commit()
-        self._file = None
+            self._upload.close()
+            self._upload.commit()
+        self._upload = None
 
     def discard(self) -> None:
-        if self._file is None:
-            return
-        file, self._file = self._file, None
-        with suppress(Exception):  # the store may be gone, which is why this file is thrown away
-            file.discard()
-        file.closed = True  # or it would be uploaded when it is collected
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            with suppress(Exception):  # the store may be gone, which is why this file is thrown away
+                upload.discard()
+            upload.closed = True  # or it would be uploaded when it is collected
 
 
 # --------------------------------------------------------------------------------------------------------

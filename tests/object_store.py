@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, moto's: it counts its requests and fails, stalls or breaks off as asked.
+"""A real S3 server on loopback, moto's: it counts requests, and fails, stalls or breaks off as a test wants.
 
     with serve() as store:
         bucket = store.bucket()
@@ -50,7 +50,7 @@ class Request:
 class Fault:
     """What befalls the next `times` requests, all where None, of a method whose key and query match.
 
-    The kind is "slow down" (503), "reset" (broken off without an answer) or "cut" (amid the answer).
+    The kind is "slow down" (503), "reset" (the connection breaks off) or "cut" (it does amid the answer).
     """
 
     kind: str
