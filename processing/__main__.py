@@ -38,6 +38,8 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
             OSError,
         ) as error:
             raise click.ClickException(str(error)) from error
+        except ImportError as error:  # an extra is not installed
+            raise click.UsageError(str(error)) from error
         except KeyboardInterrupt:
             raise click.ClickException("interrupted; run the same command again to go on") from None
 

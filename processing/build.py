@@ -135,8 +135,9 @@ def build(
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole, or has no usable row.
-        BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way,
-            strict and something was found, or cad is asked for by name without trimesh.
+        BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way, or
+            strict and something was found.
+        ImportError: if cad is asked for by name and trimesh is not installed.
         PlaceError: if nothing can be built at such a URL.
         StoreError: if the object store fails for good.
         WorkerDiedError: if a worker process was killed.
@@ -165,13 +166,14 @@ def build(
         if strict and report.findings:
             raise BuildError(f"{report}\n\n--strict: {len(report.findings)} findings, so no card was written")
         sizes = config_sizes(tables, configs, results)
-        if not sizes or (sizes.keys() <= set(REFERENCE_TABLES) < {*tables}):
+        references_alone = set(REFERENCE_TABLES)
+        if not sizes or (references_alone.issuperset(sizes) and not references_alone.issuperset(tables)):
             raise ReleaseError(f"{report}\n\n{raw}: has no row for any config; the findings above say why")
         _check_undisturbed(folder, key, results)
         _describe(folder, sizes, results)
         if not can_draw():
             report.notes.append(NO_PLOTS)
-        if "cad" not in tables and (not configs or "cad" in configs):
+        if not configs and not cad.can_build():
             report.notes.append(NO_MESHES)
         _write_manifest(folder, key, results)
     return report
@@ -273,7 +275,7 @@ def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
             f"{survey.release.tree.path} comes without captions; give them with --captions DIR"
         )
     if "cad" in configs and not cad.can_build():
-        raise BuildError(mesh.WHAT_TO_INSTALL)
+        raise ImportError(mesh.WHAT_TO_INSTALL)
     wanted = {"pose" if name.startswith("open_vocab") else name for name in configs or PUBLISHED_CONFIGS}
     can = {"captions": survey.has_captions, "cad": cad.can_build()}
     tables = (*TABLES, *DERIVED_TABLES, *REFERENCE_TABLES)

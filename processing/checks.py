@@ -122,6 +122,8 @@ def problems_table(problems: Sequence[Problem]) -> str:
 # - Statistics take the standard deviation of every column of numbers, list lengths and picture widths
 #   (`min_max_mean_median_std`): one value has none, which is an error for the split. Infinite numbers have
 #   no histogram (`generate_bins`). Rows without any value are fine, and so are null labels and bools.
+# - Bytes in a struct, such as a mesh, are shown as text, and cut as soon as the first page is full; a picture
+#   is one only in a column of its own (`columns_to_keep_untruncated` in viewer_utils/rows.py).
 # - A split without rows divides by zero there (issue 2631), and `datasets` refuses to load it.
 VIEWER_PAGE_ROWS = 100
 VIEWER_PAGE_BYTES = 300 * 10**6

@@ -93,9 +93,10 @@ def drawing_costs(points: ArrayLike, faces: ArrayLike, size: tuple[int, int]) ->
     corners = np.nan_to_num(np.asarray(points, dtype=np.float64))[np.asarray(faces)]
     inside = np.clip(corners, 0, size)
     columns, rows = np.moveaxis(inside.max(axis=1) - inside.min(axis=1), -1, 0)
-    one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    area = np.abs(one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]) / 2
-    return 1 + _ROW_COST * rows + np.minimum(area, columns * rows)
+    with np.errstate(over="ignore", invalid="ignore"):  # far outside; the box's area is what counts then
+        one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+        area = np.abs(one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]) / 2
+    return 1 + _ROW_COST * rows + np.fmin(area, columns * rows)
 
 
 def shade(

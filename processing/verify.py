@@ -5,7 +5,7 @@ in: a file whose bytes are not those that were written is not looked into furthe
 
 What only the checksums find, should the manifest be rewritten along with a shard: a changed number that is
 still a plausible one, and a changed bit of a picture that decodes all the same. With the raw release these
-are found too, but for changes in a crop's pixels that are no larger than rounding.
+are found too, but for changes in the pixels of a crop or a thumbnail that are no larger than rounding.
 """
 
 import itertools
@@ -24,11 +24,13 @@ from huggingface_hub import DatasetCard
 
 import ImageNet3D
 from ImageNet3D import RawTree, ReleaseError, Survey, known_only
+from processing import cad
 from processing.card import table_of
 from processing.categories import CategoryCounts
 from processing.checks import ALL_TABLES, SHARD_NAME, VIEWER_PAGE_BYTES, VIEWER_PAGE_ROWS, Problem, ShardFacts
 from processing.cluster import joined, there, view_of
 from processing.ledger import finding_to_json
+from processing.mesh import WHAT_TO_INSTALL
 from processing.plan import shard_pattern
 from processing.references import REFERENCE_TABLES
 from processing.shards import BOOKKEEPING, ShardResult
@@ -133,12 +135,15 @@ def verify(
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole.
+        ImportError: if the folder has meshes and trimesh is not installed.
         WorkerDiedError: if a worker process was killed.
         ClusterError: if the cluster cannot be used.
     """
     built = read_bookkeeping(place(out))
     if isinstance(built, Problem):
         return [built]
+    if built.paths_of("cad") and not cad.can_build():
+        raise ImportError(WHAT_TO_INSTALL)
     survey = _survey(built, raw, captions) if raw is not None else None
     with joined(scheduler) as client:
         elsewhere = there(client, view_of(built.folder / BOOKKEEPING / "manifest.json", survey))
@@ -310,7 +315,7 @@ def check_names(built: Built) -> Iterator[Problem]:
             config in REFERENCE_TABLES and path not in built.references
         ):
             yield Problem(path, "shard_name", "not planned")
-    for name in set(built.references.values()) - built.results.keys():
+    for name in sorted(set(built.references.values()) - built.results.keys()):
         yield Problem(name, "shard_unfinished")
 
 

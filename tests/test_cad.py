@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import trimesh
+from click.testing import CliRunner
 from conftest import PROJECT
 from PIL import Image
 from raw_tree import MESH, TOP, RawTreeWriter, zip_of
@@ -24,6 +25,7 @@ from reference import read_off
 
 from ImageNet3D import CATEGORIES, REASONS
 from processing import mesh as meshes
+from processing.__main__ import main
 from processing.build import NO_MESHES, build
 from processing.mesh import Mesh, glb_bytes, parse_mesh
 from processing.preview import open_source
@@ -365,9 +367,19 @@ class TestBuild:
 
     def test_asked_for_by_name_it_needs_trimesh(self, sample_folder: Path, tmp_path: Path) -> None:
         done = build_without_trimesh(sample_folder, tmp_path / "out", "cad")
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "pip install imagenet3d[meshes]" in done.stderr
         assert "Traceback" not in done.stderr
+
+    def test_verify_needs_trimesh_for_meshes_alone(
+        self, built_sample: Path, sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(meshes, "trimesh", None)
+        result = CliRunner().invoke(main, ["verify", str(built_sample)])
+        assert result.exit_code == 2
+        assert meshes.WHAT_TO_INSTALL in result.output
+        build(str(sample_folder), tmp_path / "out", configs=["categories"], workers=1)
+        assert verify(tmp_path / "out", workers=1) == []
 
     def test_a_release_without_meshes_has_no_such_config(self, tmp_path: Path) -> None:
         tree = RawTreeWriter().sound("bed", ("a", "b"), ("v", "w"))

@@ -435,6 +435,19 @@ class TestReferences:
             rewrite(out, path, functools.partial(with_value, column="image", value=change))
             assert codes(out, sample_folder) == found
 
+    def test_a_mesh_written_otherwise(self, out: Path, sample_folder: Path) -> None:
+        """Another version of trimesh is no fault, another mesh is."""
+
+        def written_by_another(mesh: dict[str, Any]) -> dict[str, Any]:
+            assert b"mikedh/trimesh" in mesh["bytes"]
+            return {**mesh, "bytes": mesh["bytes"].replace(b"mikedh/trimesh", b"nobody/trimesh")}
+
+        path = shard(out, "cad", "train-*")
+        rewrite(out, path, lambda table: with_value(table, "mesh", written_by_another))
+        assert codes(out, sample_folder) == set()
+        rewrite(out, path, lambda table: with_value(table, "mesh", table["mesh"][1].as_py()))
+        assert "raw_value" in codes(out, sample_folder)
+
     def test_another_caption(self, out: Path, sample_folder: Path) -> None:
         path = shard(out, "categories", "train-*")
         rewrite(out, path, lambda table: with_value(table, "caption", "another"))
