@@ -1,6 +1,6 @@
 """One way to stream samples, in a process of its own: `benchmarks.streaming` starts one for each and asks.
 
-    python benchmarks/contenders.py WAY FOLDER
+    python -P benchmarks/contenders.py WAY FOLDER
 
 A peer runs in an environment of its own, so this file imports nothing of the project. FOLDER/samples holds
 the samples as files, one picture and one npz of fields each; a way first writes them in its own format, and
@@ -45,8 +45,8 @@ def decoded_batch(samples: list[Sample]) -> torch.Tensor:
 
 
 def encoded_batch(samples: list[Sample]) -> list[bytes]:
-    """The pictures' bytes."""
-    return [sample["image"] for sample in samples]
+    """The pictures' bytes; LitData gives views of them, which cannot be sent to another process."""
+    return [bytes(sample["image"]) for sample in samples]
 
 
 class Way:

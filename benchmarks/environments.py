@@ -13,7 +13,6 @@ ENVIRONMENTS = Path(__file__).parent / ".environments"
 
 TORCH = "torch==2.13.0"
 PEERS = {
-    "webdataset": ["webdataset==1.0.2"],
     "mosaicml": ["mosaicml-streaming==0.13.0"],
     "litdata": ["litdata==0.2.76"],
 }
@@ -43,10 +42,10 @@ def environment(peer: str, only_if_there: bool = False) -> Path | None:
     return python
 
 
-def has_torch() -> bool:
-    """Whether this environment has torch, without which nothing reads through a DataLoader."""
+def has(package: str) -> bool:
+    """Whether this environment has a package."""
     try:
-        version("torch")
+        version(package)
     except PackageNotFoundError:
         return False
     return True

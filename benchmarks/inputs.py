@@ -16,13 +16,13 @@ def synthetic(out: Path) -> str:
     return str(out)
 
 
-def replicate(raw: str, out: Path, pictures: int) -> str:
+def replicate(raw: str, out: Path, pictures: int, captions: str | None = None) -> str:
     """Write a raw tree of so many pictures, from those of another, each with its annotation and caption.
 
     A copy's JPEG has its number in a comment, so that no two pictures are the same bytes. What a tree has
     that no list names is left out.
     """
-    found = survey(RawTree(raw))
+    found = survey(RawTree(raw), captions)
     tree = found.release.tree
     for name in sorted(found.release.meshes):
         _write(out / name, tree.read(name, 2**31, "picture_too_large"))

@@ -3,13 +3,16 @@
 import argparse
 import json
 import os
+import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,14 +28,16 @@ class Setting:
     Attributes:
         scratch: an empty folder for what is written.
         raw: a raw tree or zip that is trusted; a synthetic one where None.
+        captions: a folder with its captions, if they are not inside or beside it.
         quick: whether it is a smoke test, whose numbers mean nothing.
         rounds: how often ways take turns, after one round to warm up.
     """
 
     scratch: Path
     raw: str | None = None
+    captions: str | None = None
     quick: bool = False
-    rounds: int = 5
+    rounds: int = 3
 
 
 @dataclass
@@ -132,20 +137,40 @@ def _processor_time() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def command(described: str, tables: Callable[[Setting], Sequence[Table]]) -> None:
-    """The command line of a benchmark: print its tables, and write them as JSON where asked to."""
+Benchmark = Callable[[Setting], Sequence[Table]]
+
+
+def command(described: str, benchmarks: Mapping[str, Benchmark]) -> None:
+    """The command line: run, print the tables, and write them as JSON where asked to."""
     parser = argparse.ArgumentParser(
         description=described, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--raw", help="a raw tree or zip that you trust; a synthetic one without it")
+    parser.add_argument("--captions", help="a folder with its captions, if they are not in or beside it")
     parser.add_argument("--quick", action="store_true", help="a smoke test; its numbers mean nothing")
-    parser.add_argument("--rounds", type=int, help="how often the ways take turns; 5 by default")
+    parser.add_argument("--rounds", type=int, help="how often the ways take turns; 3 by default")
     parser.add_argument("--json", type=Path, help="write the tables there too")
+    if len(benchmarks) > 1:
+        parser.add_argument("--only", nargs="+", choices=benchmarks, help="all without it")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
-        rounds = asked.rounds or (1 if asked.quick else 5)
-        found = tables(Setting(Path(scratch), asked.raw, asked.quick, rounds))
-    for table in found:
-        print(table, end="\n\n")
+    rounds = asked.rounds or (1 if asked.quick else 3)
+    found: list[Table] = []
+    print(machine(), end="\n\n")
+    for name in vars(asked).get("only") or benchmarks:
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix=f"benchmark-{name}-") as scratch:
+            setting = Setting(Path(scratch), asked.raw, asked.captions, asked.quick, rounds)
+            for table in benchmarks[name](setting):
+                found.append(table)
+                print(table, end="\n\n", flush=True)
+        print(f"{name} took {time.perf_counter() - start:.0f} s", file=sys.stderr)
     if asked.json:
-        asked.json.write_text(json.dumps([table.to_dict() for table in found], indent=1), "utf-8")
+        written = {"machine": machine(), "tables": [table.to_dict() for table in found]}
+        asked.json.write_text(json.dumps(written, indent=1) + "\n", "utf-8")
+
+
+def machine() -> str:
+    """What the figures hold for."""
+    packages = [f"{name} {version(name)}" for name in ("datasets", "pyarrow", "pillow", "numpy")]
+    cores = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start"
+    return ", ".join([platform.machine(), cores, f"Python {platform.python_version()}", *packages])
