@@ -22,11 +22,21 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         from processing.build import BuildError
         from processing.repository import PublishError
-        from processing.tasks import WorkerDiedError
+        from processing.store import PlaceError
+        from processing.tasks import ClusterError, WorkerDiedError
 
         try:
             command(*args, **kwargs)
-        except (ImageNet3D.ReleaseError, BuildError, WorkerDiedError, PublishError, OSError) as error:
+        except PlaceError as error:
+            raise click.UsageError(str(error)) from error
+        except (
+            ImageNet3D.ReleaseError,
+            BuildError,
+            WorkerDiedError,
+            ClusterError,
+            PublishError,
+            OSError,
+        ) as error:
             raise click.ClickException(str(error)) from error
         except ImportError as error:  # an extra is not installed
             raise click.UsageError(str(error)) from error
@@ -34,6 +44,29 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
             raise click.ClickException("interrupted; run the same command again to go on") from None
 
     return run
+
+
+def _where_it_runs(command: Callable[..., None]) -> Callable[..., None]:
+    """The options --workers and --scheduler."""
+    workers = click.option(
+        "--workers",
+        type=click.IntRange(1),
+        is_eager=True,  # read before the other, wherever it stands
+        help="Processes; as many as there are cores by default.",
+    )
+    scheduler = click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        callback=_no_workers_beside,
+        help="Work on a Dask cluster instead: tcp://host:8786, or the path of a scheduler file.",
+    )
+    return workers(scheduler(command))
+
+
+def _no_workers_beside(context: click.Context, _: click.Parameter, scheduler: str | None) -> str | None:
+    if scheduler is not None and context.params.get("workers") is not None:
+        raise click.UsageError("--scheduler: the cluster has its own number of workers; leave out --workers")
+    return scheduler
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -72,7 +105,7 @@ def sample(out: str, categories: int, images_per_category: int, seed: int) -> No
     help="Only these; all that the release allows by default.",
 )
 @click.option("--captions", metavar="DIR", help="Folder with image_captions.json and category_captions.json.")
-@click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores by default.")
+@_where_it_runs
 @click.option(
     "--shard-size", default=DEFAULT_SHARD_SIZE, show_default=True, help="Pictures a shard, in bytes."
 )
@@ -93,7 +126,7 @@ def build(raw: str, out: str, **options: Any) -> None:
 @click.argument("out")
 @click.option("--raw", metavar="RAW", help="The raw release, to compare every value with.")
 @click.option("--captions", metavar="DIR", help="As given to the build.")
-@click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores by default.")
+@_where_it_runs
 @_told_plainly
 def verify(out: str, **options: Any) -> None:
     """Check every shard, row, picture and count of the built folder OUT.
@@ -116,9 +149,9 @@ def verify(out: str, **options: Any) -> None:
 @click.option(
     "--target-distance", default=4.0, show_default=True, help="What distance objects have in center crops."
 )
-@click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores by default.")
+@_where_it_runs
 @_told_plainly
-def crop(raw: str, out: str, mode: str, size: int, target_distance: float, workers: int | None) -> None:
+def crop(raw: str, out: str, mode: str, size: int, target_distance: float, **where: Any) -> None:
     """Write a square crop of every object of RAW to OUT, in the layout that training code reads.
 
     center scales objects to one distance and puts them at the centre, for 3D pose; fit scales the whole
@@ -131,7 +164,7 @@ def crop(raw: str, out: str, mode: str, size: int, target_distance: float, worke
         options = CropOptions(mode, size, target_distance)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    click.echo(str(write_crop_tree(raw, out, options, workers)))
+    click.echo(str(write_crop_tree(raw, out, options, **where)))
 
 
 @main.command()
@@ -140,16 +173,42 @@ def crop(raw: str, out: str, mode: str, size: int, target_distance: float, worke
 @click.option(
     "--per-category", type=click.IntRange(1), default=2, show_default=True, help="Objects of each category."
 )
+@click.option("--category", "categories", multiple=True, metavar="NAME", help="Only these; may be repeated.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([*ImageNet3D.OBJECT_STATUS, "none"]),
+    help="Only objects of these; none stands for those without. May be repeated.",
+)
+@click.option(
+    "--split", "splits", multiple=True, type=click.Choice(list(ImageNet3D.SPLITS)), help="Only this."
+)
+@click.option("--seed", default=0, show_default=True, help="Another seed shows other objects.")
+@click.option(
+    "--config",
+    default="pose",
+    show_default=True,
+    type=click.Choice(["pose", "object_centric"]),
+    help="Whole pictures, or the crops of object_centric.",
+)
 @_told_plainly
-def preview(source: str, page: str, per_category: int) -> None:
-    """Write PAGE, one HTML file: pictures with box, mesh and axes drawn on, and plots."""
+def preview(source: str, page: str, per_category: int, seed: int, **selected: Any) -> None:
+    """Write PAGE, one HTML file: pictures with box, mesh and axes drawn on, plots, and what was left out.
+
+    The options choose what all of the page is about, its plots and books too.
+    """
     from processing.preview import write_preview
+    from processing.preview_sources import Selection
 
     try:
-        write_preview(source, page, per_category)
-    except ImportError as error:
+        write_preview(source, page, per_category, Selection(**selected), seed)
+    except (ValueError, ImportError) as error:
+        if isinstance(error, ImageNet3D.ReleaseError):
+            raise
         raise click.UsageError(str(error)) from error
-    click.echo(f"{page}: {Path(page).stat().st_size / 1e6:.1f} MB")
+    path = Path(page).resolve()
+    click.echo(f"{path.as_uri()} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 @main.command()

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from processing import (
     thumbnail,
 )
 from processing.card import DATASHEET, Sizes, config_sizes, write_card
+from processing.cluster import joined, there, view_of
 from processing.croissant import CROISSANT, write_croissant
 from processing.figures import FIGURES, can_draw, clear_figures, write_figures
 from processing.ledger import Books, finding_to_json, findings_table, views_of_pose
@@ -45,9 +47,21 @@ from processing.references import REFERENCE_TABLES, ReferenceShard
 from processing.shards import (
     BOOKKEEPING,
     DERIVED_TABLES,
+    PLAN,
     TABLES,
-    UNFINISHED,
     ShardResult,
+    at_work,
+    is_whole,
+)
+from processing.store import (
+    UNFINISHED,
+    Place,
+    files_below,
+    names_in,
+    place,
+    read_all,
+    remove,
+    remove_tree,
     write_whole,
 )
 from processing.tasks import Task, run
@@ -101,6 +115,7 @@ def build(
     configs: Sequence[str] = (),
     captions: str | None = None,
     workers: int | None = None,
+    scheduler: str | None = None,
     shard_size: str = DEFAULT_SHARD_SIZE,
     seed: int = 0,
     strict: bool = False,
@@ -109,10 +124,11 @@ def build(
 
     Args:
         raw: the raw release, a folder or zip, local or any fsspec URL.
-        out: the folder to build; made if it is missing.
+        out: the folder to build, local or the URL of an object store's; made if it is missing.
         configs: names of `ImageNet3D.PUBLISHED_CONFIGS`; all that the release allows where empty.
         captions: a folder with captions; without it `captions/` in or beside the release is used.
         workers: processes; as many as there are cores by default. The bytes do not depend on it.
+        scheduler: of a Dask cluster that does the work instead: its address or the path of its file.
         shard_size: bytes of pictures a shard should have at most, such as "48MB".
         seed: of the order of train.
         strict: write no card if anything was found.
@@ -122,11 +138,14 @@ def build(
         BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way, or
             strict and something was found.
         ImportError: if cad is asked for by name and trimesh is not installed.
+        PlaceError: if nothing can be built at such a URL.
+        StoreError: if the object store fails for good.
         WorkerDiedError: if a worker process was killed.
+        ClusterError: if the cluster cannot be used.
     """
-    folder = Path(out)
+    folder = place(out)
     _refuse_strangers(folder)
-    with locked(folder), _told_of_a_full_disk(folder):
+    with joined(scheduler) as client, locked(folder), _told_of_a_full_disk(folder):
         tree = RawTree(raw)
         survey = ImageNet3D.survey(tree, captions, seed)
         tables = _tables(survey, configs)
@@ -135,7 +154,8 @@ def build(
         planned = plan.plan_shards(survey, size) if _reads_pictures(tables) else []
         beside = references.plan_references(survey, tables, size)
         _prepare(folder, key, planned, beside)
-        results = list(run(list(_tasks(survey, planned, beside, tables, folder, key)), workers, "build"))
+        tasks = list(_tasks(survey, planned, beside, tables, folder, key))
+        results = list(run(tasks, workers, "build", there(client, view_of(folder / PLAN, survey))))
         for shard in beside:
             if shard.config == "categories":
                 results.append(references.write_categories(survey, shard, results, folder, key))
@@ -149,6 +169,7 @@ def build(
         references_alone = set(REFERENCE_TABLES)
         if not sizes or (references_alone.issuperset(sizes) and not references_alone.issuperset(tables)):
             raise ReleaseError(f"{report}\n\n{raw}: has no row for any config; the findings above say why")
+        _check_undisturbed(folder, key, results)
         _describe(folder, sizes, results)
         if not can_draw():
             report.notes.append(NO_PLOTS)
@@ -178,21 +199,25 @@ def build_key(survey: Survey, tables: Sequence[str], configs: Sequence[str], siz
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _refuse_strangers(folder: Path) -> None:
+def _refuse_strangers(folder: Place) -> None:
     """Leave a folder alone that holds files and was not begun by a build."""
-    if folder.exists() and not (folder / BOOKKEEPING / "plan.json").exists():
-        strangers = sorted(path.name for path in folder.iterdir() if path.name != BOOKKEEPING)
-        if strangers:
-            raise BuildError(f"{folder}: holds {strangers[0]}, which no build made; name another folder")
+    strangers = [name for name in names_in(folder) if name != BOOKKEEPING]
+    if strangers and not (folder / PLAN).is_file():
+        raise BuildError(f"{folder}: holds {strangers[0]}, which no build made; name another folder")
 
 
 @contextmanager
-def locked(folder: Path, bookkeeping: str = BOOKKEEPING) -> Iterator[None]:
+def locked(folder: Place, bookkeeping: str = BOOKKEEPING) -> Iterator[None]:
     """Hold a folder for one command; the lock goes with the process, however it ends.
+
+    An object store has no such locks: see `_check_undisturbed`.
 
     Raises:
         BuildError: if another process holds it.
     """
+    if not isinstance(folder, Path):
+        yield
+        return
     (folder / bookkeeping).mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / bookkeeping / "lock", blocking=False):
@@ -204,7 +229,7 @@ def locked(folder: Path, bookkeeping: str = BOOKKEEPING) -> Iterator[None]:
 
 
 @contextmanager
-def _told_of_a_full_disk(folder: Path) -> Iterator[None]:
+def _told_of_a_full_disk(folder: Place) -> Iterator[None]:
     """Say what to do where the operating system only says that there is no room."""
     try:
         yield
@@ -216,11 +241,31 @@ def _told_of_a_full_disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_unchanged(survey: Survey, raw: str, captions: str | None, folder: Path) -> None:
+def _check_unchanged(survey: Survey, raw: str, captions: str | None, folder: Place) -> None:
     """Throw the shards away if the release changed while it was read: nothing tells old rows from new."""
     if ImageNet3D.survey(RawTree(raw), captions).fingerprint != survey.fingerprint:
         _clear(folder)
         raise BuildError(f"{raw}: changed while it was read; run the same command again to build it afresh")
+
+
+def _check_undisturbed(folder: Place, key: str, results: Iterable[ShardResult]) -> None:
+    """On a store, which has no locks: all files still are ours, or another build was at work meanwhile.
+
+    Two builds with the same key write the same bytes and do not disturb each other.
+    """
+    if isinstance(folder, Path):
+        return
+    found = files_below(folder)
+    for file in (file for result in results for file in result.files.values()):
+        if not is_whole(folder, file, found.get(file.path)):
+            raise BuildError(
+                f"{folder / file.path}: changed since it was written; if another build is at work in this "
+                "folder, wait for it or name another folder, then run the same command again"
+            )
+    if at_work(folder) != key:
+        raise BuildError(
+            f"{folder}: another build with other input or options is at work; name another folder"
+        )
 
 
 def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
@@ -237,33 +282,38 @@ def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
     return [name for name in tables if name in wanted and can.get(name, True)]
 
 
-def _prepare(folder: Path, key: str, planned: Sequence[Shard], beside: Sequence[ReferenceShard]) -> None:
+def _prepare(folder: Place, key: str, planned: Sequence[Shard], beside: Sequence[ReferenceShard]) -> None:
     """Make the folder ready: continue a build with the same key, or clear what another one left."""
-    book = folder / BOOKKEEPING
-    for name in (*FINISHED_BY, *PAGES):
-        (folder / name).unlink(missing_ok=True)
+    remove(folder, (*FINISHED_BY, *PAGES))
     clear_figures(folder)
-    shutil.rmtree(book / "tmp", ignore_errors=True)
-    for half_written in folder.rglob(f".*{UNFINISHED}"):
-        half_written.unlink()
-    try:
-        before = json.loads((book / "plan.json").read_text("utf-8"))["key"]
-    except (FileNotFoundError, ValueError, KeyError):
-        before = None
-    if before != key:
+    if isinstance(folder, Path):
+        shutil.rmtree(folder / BOOKKEEPING / "tmp", ignore_errors=True)
+        for half_written in folder.rglob(f".*{UNFINISHED}"):
+            half_written.unlink(missing_ok=True)  # a worker that an earlier build lost may be faster
+    if at_work(folder) != key:
         _clear(folder)
-        names = {shard.name: len(shard.entries) for shard in planned}
-        others = {shard.path: shard.name for shard in beside}
-        written = {"key": key, "shards": names, "references": others}
-        write_whole(book / "plan.json", json.dumps(written, indent=1).encode())
+    _write_plan(folder, key, planned, beside)
 
 
-def _clear(folder: Path) -> None:
-    """Remove the shards and markers that an earlier build wrote."""
+def _write_plan(
+    folder: Place, key: str | None, planned: Sequence[Shard] = (), beside: Sequence[ReferenceShard] = ()
+) -> None:
+    """Say which build has the folder; `run` tells the file from an earlier one, or one on another disk."""
+    plan_of_run = {
+        "key": key,
+        "run": uuid.uuid4().hex,
+        "shards": {shard.name: len(shard.entries) for shard in planned},
+        "references": {shard.path: shard.name for shard in beside},
+    }
+    write_whole(folder / PLAN, json.dumps(plan_of_run, indent=1).encode())
+
+
+def _clear(folder: Place) -> None:
+    """Remove the shards and markers that an earlier build wrote, and none of its workers writes more."""
+    _write_plan(folder, None)
     for name in (*TABLES, *DERIVED_TABLES, *REFERENCE_TABLES, f"{BOOKKEEPING}/done"):
-        if (folder / name).is_dir():
-            shutil.rmtree(folder / name)
-    (folder / BOOKKEEPING / "ledger.jsonl").unlink(missing_ok=True)
+        remove_tree(folder / name)
+    remove(folder, (f"{BOOKKEEPING}/ledger.jsonl",))
 
 
 def _tasks(
@@ -271,7 +321,7 @@ def _tasks(
     planned: Sequence[Shard],
     beside: Sequence[ReferenceShard],
     tables: Sequence[str],
-    folder: Path,
+    folder: Place,
     key: str,
 ) -> Iterator[Task[ShardResult]]:
     """What workers do; categories are counted after it."""
@@ -279,12 +329,12 @@ def _tasks(
     if _reads_pictures(tables):
         for shard in planned:
             arguments = (survey.release, shard, of_pictures, folder, key)
-            yield Task(shards.write_shard, arguments, len(shard.entries))
+            yield Task(shards.write_shard, arguments, len(shard.entries), shard.name)
         yield from count_tasks(survey, of_pictures)
     for shard in beside:
         if shard.config == "cad":
             arguments = (survey.release, shard, folder, key)
-            yield Task(references.write_meshes, arguments, len(shard.meshes))
+            yield Task(references.write_meshes, arguments, len(shard.meshes), shard.name)
 
 
 def _reads_pictures(tables: Sequence[str]) -> bool:
@@ -300,7 +350,12 @@ def count_tasks(survey: Survey, tables: Sequence[str]) -> Iterator[Task[ShardRes
     for entries in groups.values():
         for start in range(0, len(entries), LEFT_OUT_BATCH):
             batch = entries[start : start + LEFT_OUT_BATCH]
-            yield Task(shards.count_left_out, (survey.release, batch, tables), len(batch))
+            yield Task(
+                shards.count_left_out,
+                (survey.release, batch, tables),
+                len(batch),
+                "pictures that no shard takes",
+            )
 
 
 def report_of(survey: Survey, results: Iterable[ShardResult]) -> BuildReport:
@@ -318,26 +373,25 @@ def report_of(survey: Survey, results: Iterable[ShardResult]) -> BuildReport:
     return report
 
 
-def _write_ledger(folder: Path, report: BuildReport) -> None:
+def _write_ledger(folder: Place, report: BuildReport) -> None:
     lines = "".join(finding_to_json(finding, split) + "\n" for split, finding in report.findings)
     write_whole(folder / BOOKKEEPING / "ledger.jsonl", lines.encode())
 
 
-def _describe(folder: Path, sizes: Sizes, results: Sequence[ShardResult]) -> None:
+def _describe(folder: Place, sizes: Sizes, results: Sequence[ShardResult]) -> None:
     """Write what tells of the shards; the card last."""
     figures = write_figures(folder)
     write_croissant(folder, sizes, results)
     write_card(folder, sizes, figures)
 
 
-def _write_manifest(folder: Path, key: str, results: Iterable[ShardResult]) -> None:
+def _write_manifest(folder: Place, key: str, results: Iterable[ShardResult]) -> None:
     """Checksums of all that is to be published: the shards and what tells of them."""
     files = {
         file.path: {"size": file.size, "sha256": file.sha256} for r in results for file in r.files.values()
     }
-    for path in (*(folder / name for name in PAGES), *(folder / FIGURES).iterdir()):
-        data = path.read_bytes()
-        entry = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        files[path.relative_to(folder).as_posix()] = entry
+    pages = [*PAGES, *(f"{FIGURES}/{name}" for name in names_in(folder / FIGURES))]
+    for path, data in zip(pages, read_all(folder, pages), strict=True):
+        files[path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     manifest = {"key": key, "version": ImageNet3D.__version__, "files": dict(sorted(files.items()))}
     write_whole(folder / BOOKKEEPING / "manifest.json", json.dumps(manifest, indent=1).encode())

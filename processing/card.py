@@ -22,7 +22,8 @@ from processing.columns import meaning
 from processing.figures import Figure
 from processing.plan import shard_pattern
 from processing.references import REFERENCE_TABLES
-from processing.shards import ShardResult, write_whole
+from processing.shards import ShardResult
+from processing.store import Place, write_whole
 
 TEMPLATE = Path(__file__).parents[1] / "dataset_card" / "template.md"
 DATASHEET = TEMPLATE.with_name("datasheet.md")
@@ -81,7 +82,7 @@ def config_sizes(tables: Sequence[str], configs: Sequence[str], results: Sequenc
     return {name: splits for name, splits in sizes.items() if splits}
 
 
-def write_card(folder: Path, sizes: Sizes, figures: Sequence[Figure]) -> None:
+def write_card(folder: Place, sizes: Sizes, figures: Sequence[Figure]) -> None:
     """Write the datasheet and, last, README.md."""
     card = DatasetCard.from_template(
         card_data(sizes),

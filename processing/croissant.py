@@ -9,7 +9,6 @@ Written as plain JSON-LD after version 1.1 of the format and 1.0 of its responsi
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -18,7 +17,8 @@ import ImageNet3D
 from ImageNet3D import CATEGORIES, OBJECT_STATUS
 from processing.card import DOI, PAPER, Sizes, describe, shard_glob
 from processing.columns import COLUMNS, meaning
-from processing.shards import ShardResult, write_whole
+from processing.shards import ShardResult
+from processing.store import Place, write_whole
 
 CROISSANT = "croissant.json"
 REPOSITORY_ID = "repository"
@@ -104,7 +104,7 @@ _RESPONSIBLE_AI = {
 }
 
 
-def write_croissant(folder: Path, sizes: Sizes, results: Iterable[ShardResult]) -> None:
+def write_croissant(folder: Place, sizes: Sizes, results: Iterable[ShardResult]) -> None:
     """Write croissant.json.
 
     Args:

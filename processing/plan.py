@@ -105,8 +105,11 @@ def _shard_counts(weights: dict[bool, list[int]], shard_size: int) -> dict[bool,
 
 
 def _divisible(count: int) -> int:
-    """The next count that common numbers of readers divide, at most a quarter above the one asked for."""
-    step = 2 ** max(0, int(math.log2(max(count, 1))) - 2)
+    """The next power of two, or three times one: what common numbers of nodes and of their workers divide.
+
+    At most a half above the one asked for. Where the nodes do not divide it, every node reads all shards.
+    """
+    step = 2 ** max(0, int(math.log2(max(count, 1))) - 1)
     return math.ceil(count / step) * step
 
 

@@ -22,6 +22,7 @@ DISTANCE_BINS = 40
 DISTANCE_QUANTILE = 0.99  # larger distances go into the last bin
 SIZE_BINS_PER_OCTAVE = (4, 3, 2, 1)  # the first that gives no more than MAX_BUBBLES
 MAX_BUBBLES = 150  # each takes half a kilobyte
+BOX_BINS_PER_OCTAVE = 4
 CATEGORIES_IN_COLUMN = 40
 
 # Colours matplotlib is given -> what the page's style sheet calls them.
@@ -58,6 +59,7 @@ class Statistics:
         distances: of posed objects, units of the CAD model; <= 0 was never placed in depth.
         quality: (object_status, dense) of all objects, None where it is not annotated.
         sizes: (width, height) of pictures, pixels.
+        boxes: square root of each box's area, pixels.
     """
 
     pictures: Counter[str] = field(default_factory=Counter)
@@ -68,6 +70,7 @@ class Statistics:
     distances: array[float] = field(default_factory=lambda: array("d"))
     quality: Counter[tuple[str | None, bool | None]] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    boxes: array[float] = field(default_factory=lambda: array("d"))
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ def draw_plots(statistics: Statistics) -> list[Plot]:
         plots.append(_distance_plot(statistics.distances))
     if statistics.objects.total():
         plots.append(_quality_plot(statistics.quality))
+    if statistics.boxes:
+        plots.append(_box_plot(statistics.boxes))
     if statistics.sizes:
         plots.append(_size_plot(statistics.sizes))
     if statistics.objects.total():
@@ -225,6 +230,24 @@ _DENSITIES: dict[bool | None, tuple[str, str]] = {
 
 def _annotate_bar(axes: Any, count: int, row: int) -> None:
     axes.annotate(f"{count:,}", (count, row), (3, 0), textcoords="offset points", va="center", fontsize=7)
+
+
+def _box_plot(boxes: array[float]) -> Plot:
+    """A histogram over logarithms: there are boxes of some ten and of a thousand pixels."""
+    values = np.maximum(np.asarray(boxes), 1)
+    low, high = math.floor(np.log2(values.min())), math.floor(np.log2(values.max())) + 1
+    edges = np.linspace(low, high, (high - low) * BOX_BINS_PER_OCTAVE + 1)
+    counts, _ = np.histogram(np.log2(values), edges)
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot(xlabel="side of a square of the same area (pixels)", ylabel="objects")
+        axes.grid(axis="y")
+        axes.bar(edges[:-1], counts, np.diff(edges) * 0.92, align="edge", color=FIRST)
+        ticks = range(low, high + 1)
+        axes.set_xticks(ticks, [f"{2.0**power:g}" for power in ticks])
+
+    note = f"half of them are {np.median(values):,.0f} pixels or more across"
+    return Plot("Box sizes", note, _svg("boxes", (3.6, 3.3), draw))
 
 
 def _size_plot(sizes: Counter[tuple[int, int]]) -> Plot:

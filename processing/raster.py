@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 # Light that reaches a face turned away from the lamp, as a share of full light.
 AMBIENT = 0.35
+# Where the lamp stands in camera space: above the camera's left shoulder.
+LIGHT = (-0.45, 0.8, 0.55)
 
 # Pixels of the faces that are drawn at once; each takes some 150 bytes on the way.
 _BATCH = 2**20

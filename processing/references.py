@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ImageNet3D import CATEGORY_IDS, Finding, RawTree, Release, Survey, config_splits, shown
@@ -18,7 +17,15 @@ from processing.categories import CategoryCounts
 from processing.ledger import Account
 from processing.mesh import MeshError
 from processing.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
-from processing.shards import ShardResult, ShardWriter, finished_shard, marker_path, write_whole
+from processing.shards import (
+    ReplacedError,
+    ShardResult,
+    ShardWriter,
+    at_work,
+    finished_shard,
+    marker_path,
+)
+from processing.store import Place, write_whole
 
 REFERENCE_TABLES = ("cad", "categories")
 
@@ -84,7 +91,7 @@ def _cut(entries: Iterable[MeshEntry], shard_size: int) -> Iterator[tuple[MeshEn
         yield tuple(part)
 
 
-def write_meshes(release: Release, shard: ReferenceShard, folder: Path, key: str) -> ShardResult:
+def write_meshes(release: Release, shard: ReferenceShard, folder: Place, key: str) -> ShardResult:
     """Read a shard's meshes and write its file; memory holds one row group at a time.
 
     Args:
@@ -102,6 +109,8 @@ def write_meshes(release: Release, shard: ReferenceShard, folder: Path, key: str
     with ShardWriter(folder, shard.path, shard.config) as writer:
         for rows in _row_groups(_mesh_rows(release.tree, shard.meshes, result)):
             writer.write(cad.table(rows))
+        if at_work(folder) != key:
+            raise ReplacedError(f"{folder}: {shard.name} is of a build that another one has replaced")
         _finish(writer, result, shard)
     write_whole(marker_path(folder, shard.name), result.to_json(key).encode())
     return result
@@ -142,7 +151,7 @@ def _row_groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
 
 
 def write_categories(
-    survey: Survey, shard: ReferenceShard, results: Iterable[ShardResult], folder: Path, key: str
+    survey: Survey, shard: ReferenceShard, results: Iterable[ShardResult], folder: Place, key: str
 ) -> ShardResult:
     """Write the file of categories from what all other shards came to.
 

@@ -7,13 +7,11 @@ stopped and never mixes two builds.
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +23,17 @@ from processing.categories import CategoryCounts
 from processing.crops import why_not_cropped
 from processing.ledger import NO_CAPTION, Account, reason_of_objects
 from processing.plan import MAX_ROW_GROUP_PICTURES, Shard
+from processing.store import (
+    FileState,
+    NewFile,
+    Place,
+    StoreError,
+    attempt,
+    digest,
+    new_file,
+    state_of,
+    write_whole,
+)
 
 # The configs of whole pictures that have files; open_vocab_known and open_vocab_unknown are views of pose.
 TABLES = ("pose", "classification", "captions")
@@ -38,7 +47,11 @@ _DERIVED_DICTIONARY_COLUMNS = ["image_id"]
 _DICTIONARY_LIMIT = 2**30
 
 BOOKKEEPING = ".build"  # in the built folder; hidden, never published
-UNFINISHED = ".unfinished"  # the ending of a hidden file that a killed process may leave behind
+PLAN = f"{BOOKKEEPING}/plan.json"  # names the build that is at work
+
+
+class ReplacedError(RuntimeError):
+    """Another command has begun in the folder; a worker that the first one lost must not write there."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,7 @@ class WrittenFile:
         sha256: hexadecimal.
         rows: of the file.
         table_bytes: of the rows as Arrow tables.
+        tag: of the content, as the store gave it; "" on a disk.
     """
 
     path: str
@@ -58,6 +72,7 @@ class WrittenFile:
     sha256: str
     rows: int
     table_bytes: int
+    tag: str = ""
 
 
 class Named(Protocol):
@@ -119,7 +134,7 @@ class ShardResult:
 
 
 def write_shard(
-    release: Release, shard: Shard, configs: Sequence[str], folder: Path, key: str
+    release: Release, shard: Shard, configs: Sequence[str], folder: Place, key: str
 ) -> ShardResult:
     """Read a shard's pictures and write its file for each config.
 
@@ -130,6 +145,7 @@ def write_shard(
 
     Raises:
         OSError: if the folder cannot be written; nothing half-written carries a final name then.
+        ReplacedError: if another build has begun in the folder.
     """
     if (done := finished_shard(folder, shard, key)) is not None:
         return done
@@ -144,6 +160,8 @@ def write_shard(
             result.categories.add_pictures(shard.split, pictures)
             for config, writer in writers.items():
                 writer.write(_rows(config, pictures, release, result))
+        if at_work(folder) != key:
+            raise ReplacedError(f"{folder}: {shard.name} is of a build that another one has replaced")
         for config, writer in writers.items():
             if (written := writer.finish()) is not None:
                 result.files[config] = written
@@ -163,7 +181,15 @@ def _rows(config: str, pictures: Sequence[Picture], release: Release, result: Sh
     return table
 
 
-def finished_shard(folder: Path, shard: Named, key: str) -> ShardResult | None:
+def at_work(folder: Place) -> str | None:
+    """The key of the build that has a folder; None where none has."""
+    try:
+        return json.loads((folder / PLAN).read_text("utf-8"))["key"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+
+
+def finished_shard(folder: Place, shard: Named, key: str) -> ShardResult | None:
     """The result of a shard that this build has finished already, if its files still are what was written."""
     try:
         result = ShardResult.from_json(marker_path(folder, shard.name).read_text("utf-8"), key)
@@ -174,19 +200,22 @@ def finished_shard(folder: Path, shard: Named, key: str) -> ShardResult | None:
     return result
 
 
-def is_whole(folder: Path, file: WrittenFile) -> bool:
-    """Whether a file's bytes are those that were written."""
-    try:
-        with (folder / file.path).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
-    except FileNotFoundError:
-        return False
+def is_whole(folder: Place, file: WrittenFile, state: FileState | None = None) -> bool:
+    """Whether a file's bytes are those that were written; a store tells by its tag, without reading them.
+
+    Args:
+        state: of the file, where it is known already.
+    """
+    if file.tag and (state or state_of(folder / file.path)) == FileState(file.size, file.tag):
+        return True
+    return digest(folder / file.path) == (file.size, file.sha256)
 
 
 def count_left_out(release: Release, entries: Sequence[Entry], configs: Sequence[str]) -> ShardResult:
     """Account for pictures of one split and kind that no shard takes; their objects are counted too."""
     result = ShardResult("left out", entries[0].split, entries[0].known)
     result.accounts = {config: Account() for config in configs}
+    release = release.fetched((entry for entry in entries if entry.reason != "list_bad_id"), pictures=False)
     for entry in entries:
         objects = 0
         if entry.reason != "list_bad_id":
@@ -205,6 +234,7 @@ def read_group(
     Runs of pictures that stand alike in several configs are stored once.
     """
     pictures: list[Picture] = []
+    release = release.fetched(entries)
     for entry in entries:
         findings: list[Finding] = []
         objects, file = 0, entry.annotation_file
@@ -248,11 +278,10 @@ def _count_picture(
 
 
 class ShardWriter:
-    """Writes one Parquet file under a temporary name; `finish` gives it its own."""
+    """Writes one Parquet file, which gets its name from `finish`."""
 
-    def __init__(self, folder: Path, path: str, config: str) -> None:
+    def __init__(self, folder: Place, path: str, config: str) -> None:
         self._folder, self._path = folder, path
-        self._temporary = folder / BOOKKEEPING / "tmp" / f"{path.replace('/', '-')}.{os.getpid()}"
         self._schema = shard_schema(config)
         repeated = config in TABLES
         self._dictionary_columns = _DICTIONARY_COLUMNS if repeated else _DERIVED_DICTIONARY_COLUMNS
@@ -261,8 +290,8 @@ class ShardWriter:
         self._rows = self._table_bytes = 0
 
     def __enter__(self) -> "ShardWriter":
-        self._temporary.parent.mkdir(parents=True, exist_ok=True)
-        self._sink = _HashingFile(self._temporary.open("wb"))
+        aside = self._folder / BOOKKEEPING / "tmp" / f"{self._path.replace('/', '-')}.{attempt()}"
+        self._sink = _HashingFile(new_file(self._folder / self._path, aside))
         try:
             self._parquet = pq.ParquetWriter(
                 self._sink,
@@ -273,16 +302,14 @@ class ShardWriter:
                 write_page_checksum=True,
             )
         except BaseException:
-            self._sink.close()
-            self._temporary.unlink()
+            self._sink.discard()
             raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        with ExitStack() as stack:  # all of it, also when the disk is full and the footer cannot be written
-            stack.callback(self._temporary.unlink, missing_ok=True)
-            stack.callback(self._sink.close)
-            stack.callback(self._parquet.close)
+        with ExitStack() as stack:  # all of it, also when the disk is full
+            stack.callback(self._parquet.close)  # its footer goes nowhere
+            stack.callback(self._sink.discard)
 
     def write(self, table: pa.Table) -> None:
         """Write the rows of one row group of the plan."""
@@ -296,47 +323,51 @@ class ShardWriter:
     def finish(self) -> WrittenFile | None:
         """Close the file and give it its final name; None, and no file, if it has no rows."""
         self._parquet.close()
-        self._sink.close()
         if not self._rows:
             return None
-        final = self._folder / self._path
-        final.parent.mkdir(parents=True, exist_ok=True)
-        _give_name(self._temporary, final)
-        digest = self._sink.sha256.hexdigest()
-        return WrittenFile(self._path, self._sink.size, digest, self._rows, self._table_bytes)
+        self._sink.commit()
+        state = state_of(self._folder / self._path)
+        if state is None or state.size != self._sink.size:
+            raise StoreError(
+                f"{self._folder / self._path}: changed as it was written; is another build at work?"
+            )
+        sha256 = self._sink.sha256.hexdigest()
+        return WrittenFile(self._path, state.size, sha256, self._rows, self._table_bytes, state.tag)
 
 
 class _HashingFile:
-    """A file to write that knows the checksum of its bytes, and that they are on the disk when closed."""
+    """A new file that knows the checksum of its bytes; once it is done, what is written goes nowhere."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    closed = False  # for pyarrow
+
+    def __init__(self, file: NewFile) -> None:
+        self._file = file
+        self._done = False
         self.sha256 = hashlib.sha256()
         self.size = 0
 
-    def write(self, data: Any) -> int:
+    def write(self, data: Any) -> None:
         """Write and digest."""
-        self.sha256.update(data)
-        self.size += len(data)
-        return self._stream.write(data)
+        if not self._done:
+            self.sha256.update(data)
+            self.size += len(data)
+            self._file.write(data)
 
     def flush(self) -> None:
-        """Flush to the operating system."""
-        self._stream.flush()
-
-    @property
-    def closed(self) -> bool:
-        """As of a file."""
-        return self._stream.closed
+        """Nothing: `commit` does it."""
 
     def close(self) -> None:
-        """Flush to the disk and close."""
-        if not self._stream.closed:
-            try:
-                self._stream.flush()
-                os.fsync(self._stream.fileno())
-            finally:
-                self._stream.close()
+        """Nothing: `commit` or `discard` does it."""
+
+    def commit(self) -> None:
+        """Give the file its name."""
+        self._file.commit()
+        self._done = True
+
+    def discard(self) -> None:
+        """Throw the file away, unless it has its name."""
+        self._done = True
+        self._file.discard()
 
 
 def shard_schema(config: str) -> pa.Schema:
@@ -359,31 +390,6 @@ def portable(features: Any) -> Any:
     return {name: portable(value) for name, value in features.items()}
 
 
-def marker_path(folder: Path, name: str) -> Path:
+def marker_path(folder: Place, name: str) -> Place:
     """Where a finished shard's marker stands."""
     return folder / BOOKKEEPING / "done" / f"{name}.json"
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that its name never stands for half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        _give_name(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _give_name(temporary: Path, final: Path) -> None:
-    """Rename a file that is on the disk, and return when its name is on the disk too."""
-    temporary.replace(final)
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -1,4 +1,4 @@
-"""Runs independent tasks, here or in worker processes: what `build` and `verify` share.
+"""Runs independent tasks, here, in worker processes or on a cluster: what `build`, `crop` and `verify` share.
 
 The results come in the order of the tasks, whatever the number of workers. Only a few tasks are on their way
 at a time, so that memory stays flat.
@@ -24,33 +24,58 @@ class WorkerDiedError(RuntimeError):
     """A worker process was killed from outside; running the same command again goes on."""
 
 
+class ClusterError(RuntimeError):
+    """A cluster cannot be used, or not any longer; the message says why and what to do."""
+
+
 @dataclass(frozen=True)
 class Task(Generic[Result]):
-    """A call for a worker, and how many pictures it handles; all of it can be sent to another process."""
+    """A call for a worker; all of it can be sent to another process.
+
+    Attributes:
+        pictures: how many it handles.
+        name: of what it is about, for messages.
+    """
 
     function: Callable[..., Result]
     arguments: tuple[Any, ...]
     pictures: int
+    name: str
 
 
-def run(tasks: Sequence[Task[Result]], workers: int | None, command: str) -> Iterator[Result]:
+# Does all tasks and gives the number of a task and its result, as they come.
+Elsewhere = Callable[[Sequence[Task[Any]]], Iterator[tuple[int, Any]]]
+
+
+def run(
+    tasks: Sequence[Task[Result]],
+    workers: int | None,
+    command: str,
+    elsewhere: Elsewhere | None = None,
+) -> Iterator[Result]:
     """Do all tasks, with a progress bar on a terminal; then their results in the order of the tasks.
 
     Args:
         workers: processes; as many as there are cores where None; 1 does the work in this process.
         command: the word before the progress bar.
+        elsewhere: does the work instead, on a cluster.
 
     Raises:
-        WorkerDiedError: if a worker is killed. What a task raises is raised here.
+        WorkerDiedError: if a worker is killed; on a cluster, if those that a task is given to go on dying.
+        ClusterError: if a cluster is lost or cannot be used. What a task raises is raised here.
     """
-    workers = min(workers or os.cpu_count() or 1, len(tasks))
     with tqdm(total=sum(t.pictures for t in tasks), desc=command, unit=" pictures", disable=None) as bar:
-        done = _run_here(tasks) if workers <= 1 else _run_in_processes(tasks, workers)
+        done = elsewhere(tasks) if elsewhere else _run(tasks, workers)
         results: dict[int, Result] = {}
         for number, result in done:
             results[number] = result
             bar.update(tasks[number].pictures)
     yield from (results[number] for number in range(len(tasks)))
+
+
+def _run(tasks: Sequence[Task[Result]], workers: int | None) -> Iterator[tuple[int, Result]]:
+    workers = min(workers or os.cpu_count() or 1, len(tasks))
+    return _run_here(tasks) if workers <= 1 else _run_in_processes(tasks, workers)
 
 
 def _run_here(tasks: Sequence[Task[Result]]) -> Iterator[tuple[int, Result]]:

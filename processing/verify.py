@@ -10,14 +10,16 @@ are found too, but for changes in the pixels of a crop or a thumbnail that are n
 
 import itertools
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import datasets
 import pyarrow.parquet as pq
+from fsspec.utils import glob_translate
 from huggingface_hub import DatasetCard
 
 import ImageNet3D
@@ -26,11 +28,13 @@ from processing import cad
 from processing.card import table_of
 from processing.categories import CategoryCounts
 from processing.checks import ALL_TABLES, SHARD_NAME, VIEWER_PAGE_BYTES, VIEWER_PAGE_ROWS, Problem, ShardFacts
+from processing.cluster import joined, there, view_of
 from processing.ledger import finding_to_json
 from processing.mesh import WHAT_TO_INSTALL
 from processing.plan import shard_pattern
 from processing.references import REFERENCE_TABLES
 from processing.shards import BOOKKEEPING, ShardResult
+from processing.store import Place, files_below, opened, place, read_all
 from processing.tasks import Task, run
 from processing.verify_raw import check_left_out
 from processing.verify_references import (
@@ -51,6 +55,7 @@ class Built:
 
     Attributes:
         folder: of the build.
+        present: all files that are in it, by path.
         manifest: path -> {"size", "sha256"}.
         planned: shard name -> pictures.
         references: path -> name, of the shards of meshes and categories.
@@ -58,7 +63,8 @@ class Built:
         ledger: its lines.
     """
 
-    folder: Path
+    folder: Place
+    present: Collection[str]
     manifest: Mapping[str, Mapping[str, Any]]
     planned: Mapping[str, int]
     references: Mapping[str, str]
@@ -92,12 +98,11 @@ class Built:
 
     def files(self) -> list[str]:
         """What is in the folder to be published."""
-        paths = (path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file())
-        return sorted(path.as_posix() for path in paths if path.parts[0] != BOOKKEEPING)
+        return sorted(path for path in self.present if not path.startswith(f"{BOOKKEEPING}/"))
 
     def matching(self, pattern: str) -> list[str]:
         """The files that a pattern of the card finds."""
-        return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.glob(pattern))
+        return [path for path in self.files() if re.fullmatch(glob_translate(pattern), path)]
 
     def shards(self) -> dict[str, dict[str, str]]:
         """Shard name -> config -> path, of the shards that are there and listed."""
@@ -110,15 +115,20 @@ class Built:
 
 
 def verify(
-    out: str | Path, raw: str | None = None, captions: str | None = None, workers: int | None = None
+    out: str | PathLike[str],
+    raw: str | None = None,
+    captions: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> list[Problem]:
     """Check a built folder.
 
     Args:
-        out: the built folder.
+        out: the built folder, local or the URL of an object store's.
         raw: the raw release, to compare every value with.
         captions: as given to the build.
         workers: processes; as many as there are cores by default.
+        scheduler: of a Dask cluster that does the work instead: its address or the path of its file.
 
     Returns:
         What is wrong, by file; nothing where all is well.
@@ -126,14 +136,18 @@ def verify(
     Raises:
         ReleaseError: if the raw release cannot be read as a whole.
         ImportError: if the folder has meshes and trimesh is not installed.
+        WorkerDiedError: if a worker process was killed.
+        ClusterError: if the cluster cannot be used.
     """
-    built = read_bookkeeping(Path(out))
+    built = read_bookkeeping(place(out))
     if isinstance(built, Problem):
         return [built]
     if built.paths_of("cad") and not cad.can_build():
         raise ImportError(WHAT_TO_INSTALL)
     survey = _survey(built, raw, captions) if raw is not None else None
-    facts: list[ShardFacts] = list(run(_tasks(built, survey), workers, "verify"))
+    with joined(scheduler) as client:
+        elsewhere = there(client, view_of(built.folder / BOOKKEEPING / "manifest.json", survey))
+        facts: list[ShardFacts] = list(run(_tasks(built, survey), workers, "verify", elsewhere))
     seen = _all_seen(facts)
     tables = [*built.tables, *built.reference_tables]
     across: list[Iterable[Problem]] = [
@@ -169,20 +183,22 @@ def _all_seen(facts: Iterable[ShardFacts]) -> ShardFacts:
     return seen
 
 
-def read_bookkeeping(folder: Path) -> Built | Problem:
+def read_bookkeeping(folder: Place) -> Built | Problem:
     """What the build wrote down; a problem where that is missing or damaged: nothing can be proven then."""
-    book = folder / BOOKKEEPING
-    if not (folder / "README.md").is_file() or not (book / "manifest.json").is_file():
+    book, present = folder / BOOKKEEPING, files_below(folder)
+    if not {"README.md", f"{BOOKKEEPING}/manifest.json"} <= present.keys():
         return Problem(str(folder), "unfinished")
     try:
         manifest = json.loads((book / "manifest.json").read_text("utf-8"))
         plan = json.loads((book / "plan.json").read_text("utf-8"))
-        key = manifest["key"]
-        markers = [path.read_text("utf-8") for path in sorted((book / "done").glob("*.json"))]
-        results = [result for text in markers if (result := ShardResult.from_json(text, key)) is not None]
+        markers = [
+            path for path in present if re.fullmatch(rf"{re.escape(BOOKKEEPING)}/done/[^/]*\.json", path)
+        ]
+        texts = (data.decode() for data in read_all(folder, markers))
+        results = [r for text in texts if (r := ShardResult.from_json(text, manifest["key"])) is not None]
         ledger = (book / "ledger.jsonl").read_text("utf-8").splitlines()
         named = {result.name: result for result in results}
-        return Built(folder, manifest["files"], plan["shards"], plan["references"], named, ledger)
+        return Built(folder, present, manifest["files"], plan["shards"], plan["references"], named, ledger)
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Problem(str(folder), "bookkeeping_damaged", f"{type(error).__name__}: {error}")
 
@@ -206,30 +222,38 @@ def _tasks(built: Built, survey: Survey | None) -> list[Task["ShardFacts"]]:
         own = {image_id: entries.pop(image_id) for image_id in ids if image_id in entries}
         pictures = built.planned.get(name, 1)
         tasks.append(
-            Task(check_shard, (built.folder, name, paths, listed, built.tables, release, own), pictures)
+            Task(check_shard, (built.folder, name, paths, listed, built.tables, release, own), pictures, name)
         )
     in_shards = {path for paths in shards.values() for path in paths.values()}
     in_shards |= built.references.keys()
     meshes = meshes_by_key(survey) if survey else {}
     for path in sorted(built.references.keys() & built.manifest.keys()):
-        tasks.append(Task(check_reference, (built.folder, path, built.manifest[path], release, meshes), 1))
+        arguments = (built.folder, path, built.manifest[path], release, meshes)
+        tasks.append(Task(check_reference, arguments, 1, path))
     others = {path: entry for path, entry in built.manifest.items() if path not in in_shards}
-    tasks.append(Task(check_files, (built.folder, others), 1))
+    tasks.append(Task(check_files, (built.folder, others), 1, "other files"))
     missing = list(entries.values()) if built.planned else []
     for start in range(0, len(missing), _LEFT_OUT_BATCH):
         batch = missing[start : start + _LEFT_OUT_BATCH]
-        tasks.append(Task(check_left_out, (release, batch, built.tables, built.ledger), len(batch)))
+        tasks.append(
+            Task(
+                check_left_out,
+                (release, batch, built.tables, built.ledger),
+                len(batch),
+                "pictures that no shard has",
+            )
+        )
     return tasks
 
 
-def _image_ids(folder: Path, paths: Iterable[str]) -> dict[str, None]:
+def _image_ids(folder: Place, paths: Iterable[str]) -> dict[str, None]:
     """The pictures of a shard; none of a file that cannot be read, which its own check says."""
     ids: dict[str, None] = {}
     for path in paths:
         try:
-            ids.update(
-                dict.fromkeys(pq.read_table(folder / path, columns=["image_id"])["image_id"].to_pylist())
-            )
+            with opened(folder / path) as source:
+                table = pq.read_table(source, columns=["image_id"], partitioning=None)
+            ids.update(dict.fromkeys(table["image_id"].to_pylist()))
         except Exception:  # noqa: S112 - damaged Parquet fails in many ways
             continue
     return ids
@@ -331,7 +355,7 @@ def check_books(built: Built, rows: Mapping[str, int]) -> Iterator[Problem]:
 def check_card(built: Built, seen: ShardFacts) -> Iterator[Problem]:
     """The card's YAML names the features, files and counts of every config, within the viewer's limits."""
     try:
-        card = DatasetCard.load(built.folder / "README.md").data
+        card = DatasetCard((built.folder / "README.md").read_text("utf-8")).data
         infos = datasets.info.DatasetInfosDict.from_dataset_card_data(card)
         patterns = {c["config_name"]: {f["split"]: f["path"] for f in c["data_files"]} for c in card.configs}
         counts = {c: {s: split.num_examples for s, split in infos[c].splits.items()} for c in infos}

@@ -47,8 +47,12 @@ class RawComparison:
             self._number = group.number
             self._pictures.clear()
         pictures: list[Picture] = []
+        unread = [
+            self._entries[key] for key in group.runs if key in self._entries and key not in self._pictures
+        ]
+        release = self._release.fetched(unread)
         for image_id in dict.fromkeys(group.runs):
-            picture = self._read(image_id)
+            picture = self._read(image_id, release)
             if isinstance(picture, str):
                 yield group.problem("raw_picture_unknown", f"{image_id}: {picture}")
                 return
@@ -76,7 +80,7 @@ class RawComparison:
             found = found.set_column(0, "image", expected["image"])
         return found, expected
 
-    def _read(self, image_id: str) -> Picture | str:
+    def _read(self, image_id: str, release: Release) -> Picture | str:
         if image_id in self._pictures:
             return self._pictures[image_id]
         entry = self._entries.get(image_id)
@@ -84,8 +88,8 @@ class RawComparison:
             self._pictures[image_id] = "in no list" if entry is None else f"listed in {entry.split}"
             return self._pictures[image_id]
         try:
-            annotation = ImageNet3D.read_annotation(self._release, entry, [])
-            picture = ImageNet3D.read_picture(self._release, entry, annotation, [])
+            annotation = ImageNet3D.read_annotation(release, entry, [])
+            picture = ImageNet3D.read_picture(release, entry, annotation, [])
         except Unusable as error:
             self._pictures[image_id] = error.reason
             return error.reason
@@ -163,6 +167,7 @@ def check_left_out(
     """Pictures that no shard has cannot be used, for a reason that the ledger gives, or have no rows."""
     facts = ShardFacts()
     given = {(line["file"], line["reason"]) for line in map(json.loads, ledger)}
+    release = release.fetched(entries)
     for entry in entries:
         file = entry.annotation_file
         try:

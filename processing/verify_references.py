@@ -28,6 +28,7 @@ from processing.categories import CategoryCounts
 from processing.checks import Problem, ShardFacts
 from processing.mesh import MeshError, parse_mesh
 from processing.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
+from processing.store import Place, on_this_machine
 from processing.verify_raw import difference, look_alike
 from processing.verify_shard import check_checksum, decode, open_shard, unreadable, viewer_values
 
@@ -35,7 +36,7 @@ _Row = Mapping[str, Any]
 
 
 def check_reference(
-    folder: Path,
+    folder: Place,
     path: str,
     entry: Mapping[str, Any],
     release: Release | None,
@@ -49,6 +50,17 @@ def check_reference(
         release: the raw release, or None to do without.
         meshes: of the raw release.
     """
+    with on_this_machine(folder, [path]) as copy:
+        return _check_reference(copy, path, entry, release, meshes)
+
+
+def _check_reference(
+    folder: Path,
+    path: str,
+    entry: Mapping[str, Any],
+    release: Release | None,
+    meshes: Mapping[tuple[str, int], MeshEntry],
+) -> ShardFacts:
     facts = ShardFacts(path.removesuffix(".parquet"))
     facts.problems += check_checksum(folder, path, entry)
     config = path.partition("/")[0]

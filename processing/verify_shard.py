@@ -37,6 +37,7 @@ from processing.checks import (
 )
 from processing.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
 from processing.shards import TABLES, shard_schema
+from processing.store import Place, digest, on_this_machine
 from processing.verify_raw import RawComparison
 
 # --------------------------------------------------------------------------------------------------------
@@ -44,8 +45,13 @@ from processing.verify_raw import RawComparison
 # --------------------------------------------------------------------------------------------------------
 
 
-def check_files(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> ShardFacts:
+def check_files(folder: Place, listed: Mapping[str, Mapping[str, Any]]) -> ShardFacts:
     """Checksums of files that are no shards of `TABLES`; those that are Parquet are read to the last page."""
+    with on_this_machine(folder, listed) as copy:
+        return _check_files(copy, listed)
+
+
+def _check_files(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> ShardFacts:
     facts = ShardFacts()
     for path, entry in listed.items():
         facts.problems += check_checksum(folder, path, entry)
@@ -62,16 +68,13 @@ def check_files(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> ShardF
 
 def check_checksum(folder: Path, path: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
     """The bytes are those that the build wrote; a missing file is found by `check_listing`."""
-    try:
-        with (folder / path).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            size = stream.tell()
-    except FileNotFoundError:
+    if (found := digest(folder / path)) is None:
         return
+    size, sha256 = found
     if size != entry["size"]:
         yield Problem(path, "checksum_differs", f"{size:,} bytes, {entry['size']:,} written")
-    elif digest != entry["sha256"]:
-        yield Problem(path, "checksum_differs", f"SHA-256 {digest[:12]}…, {entry['sha256'][:12]}… written")
+    elif sha256 != entry["sha256"]:
+        yield Problem(path, "checksum_differs", f"SHA-256 {sha256[:12]}…, {entry['sha256'][:12]}… written")
 
 
 def unreadable(path: str, error: Exception) -> Problem:
@@ -115,7 +118,7 @@ def _schema_difference(found: pa.Schema, expected: pa.Schema) -> str:
 
 
 def check_shard(
-    folder: Path,
+    folder: Place,
     name: str,
     paths: Mapping[str, str],
     listed: Mapping[str, Mapping[str, Any]],
@@ -123,7 +126,7 @@ def check_shard(
     release: Release | None,
     entries: Mapping[str, Entry],
 ) -> ShardFacts:
-    """All checks of a shard; memory holds one row group at a time.
+    """All checks of a shard; memory holds one row group at a time. From a store each file is read once.
 
     Args:
         paths: config -> path.
@@ -132,6 +135,19 @@ def check_shard(
         release: the raw release, or None to do without.
         entries: image id -> the shard's pictures in the raw release.
     """
+    with on_this_machine(folder, paths.values()) as copy:
+        return _check_shard(copy, name, paths, listed, tables, release, entries)
+
+
+def _check_shard(
+    folder: Path,
+    name: str,
+    paths: Mapping[str, str],
+    listed: Mapping[str, Mapping[str, Any]],
+    tables: Sequence[str],
+    release: Release | None,
+    entries: Mapping[str, Entry],
+) -> ShardFacts:
     facts = ShardFacts(name)
     files: dict[str, pq.ParquetFile] = {}
     for config, path in paths.items():
@@ -414,8 +430,8 @@ class DecodedPictures:
         """Pictures decode, are upright, have their rows' size, and are the same in every row and config."""
         for name, data in group.pictures():
             key = (group.derived, name)
-            digest = hashlib.blake2b(data, digest_size=16).digest()
-            if self._digests.setdefault(key, digest) != digest:
+            content = hashlib.blake2b(data, digest_size=16).digest()
+            if self._digests.setdefault(key, content) != content:
                 yield group.problem("picture_differs", name)
                 continue
             if key not in self._sizes:

@@ -1,0 +1,243 @@
+"""Training on streamed shards: every object once an epoch, over workers, processes and interruptions."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import PROJECT
+from test_crash import wait_for
+
+sys.path.insert(0, str(PROJECT / "benchmarks"))
+
+from mixing import epoch_order
+
+SCRIPT = PROJECT / "docs" / "train.py"
+needs_torch = pytest.mark.skipif(
+    not (find_spec("torch") and find_spec("torchdata")), reason="no torch and torchdata in this environment"
+)
+
+
+@pytest.fixture(scope="module")
+def pose(built_sample: Path) -> Path:
+    return built_sample / "pose"
+
+
+@pytest.fixture(scope="module")
+def keys(pose: Path) -> Counter[str]:
+    """Every object of train."""
+    table = pq.read_table(sorted(pose.glob("train-*.parquet")), columns=["image_id", "object_index"])
+    return Counter(f"{row['image_id']}/{row['object_index']}" for row in table.to_pylist())
+
+
+def start(python: str, code: str, *arguments: object, cache: Path) -> subprocess.Popen[str]:
+    """A process of a training job."""
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent), "HF_DATASETS_CACHE": str(cache)}
+    return subprocess.Popen(
+        [python, "-c", code, *map(str, arguments)],
+        env={**environment, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def outputs(processes: Sequence[subprocess.Popen[str]]) -> list[list[str]]:
+    """What each of some processes printed, one JSON list each."""
+    done = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), done
+    return [json.loads(out) for out, _ in done]
+
+
+# A process of the job: the keys of one epoch, from a state on, until a number of batches.
+_RANK = """
+import gc, json, sys
+from pathlib import Path
+import torch
+from train import make_loader
+folder, epoch, rank, world_size, workers, state, batches = sys.argv[1:]
+files = sorted(map(str, Path(folder).glob("train-*.parquet")))
+part = {"rank": int(rank), "world_size": int(world_size), "workers": int(workers)}
+loader = make_loader(files, int(epoch), batch_size=4, **part)
+if Path(state).exists():
+    loader.load_state_dict(torch.load(state, weights_only=False))
+keys = []
+iterator = iter(loader)
+for batch in iterator:
+    keys += batch["key"]
+    batches = int(batches) - 1
+    if batches == 0:
+        torch.save(loader.state_dict(), state)
+        break
+print(json.dumps(keys), flush=True)
+del loader, iterator
+gc.collect()
+"""
+
+
+@needs_torch
+class TestEveryObjectOnce:
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_over_processes_and_workers(
+        self, pose: Path, keys: Counter[str], tmp_path: Path, workers: int
+    ) -> None:
+        files = sorted(map(str, pose.glob("train-*.parquet")))
+        another = next(epoch for epoch in range(1, 99) if epoch_order(files, epoch) != epoch_order(files, 0))
+        epochs = [self.epoch(pose, epoch, workers, tmp_path, "new", -1) for epoch in (0, another)]
+        for parts in epochs:
+            assert Counter(key for part in parts for key in part) == keys
+        assert epochs[0] != epochs[1]
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_after_an_interruption(
+        self, pose: Path, keys: Counter[str], tmp_path: Path, workers: int
+    ) -> None:
+        """What comes before and after it is the undisturbed epoch, in its order."""
+        undisturbed = self.epoch(pose, 1, workers, tmp_path, "none", -1)
+        before = self.epoch(pose, 1, workers, tmp_path, "state", 3)
+        after = self.epoch(pose, 1, workers, tmp_path, "state", -1)
+        assert all(len(part) == 12 for part in before)
+        assert [b + a for b, a in zip(before, after, strict=True)] == undisturbed
+        assert Counter(key for part in before + after for key in part) == keys
+
+    def epoch(
+        self, pose: Path, epoch: int, workers: int, folder: Path, state: str, batches: int
+    ) -> list[list[str]]:
+        """What two processes of a job get in an epoch."""
+        return outputs(
+            [
+                start(
+                    *(sys.executable, _RANK, pose, epoch, rank, 2, workers),
+                    *(folder / f"{state}-{workers}-{rank}.pt", batches),
+                    cache=folder,
+                )
+                for rank in range(2)
+            ]
+        )
+
+
+@needs_torch
+class TestScript:
+    @pytest.fixture
+    def command(self, built_sample: Path, tmp_path: Path) -> list[str]:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+        options = ["--config", "pose", "--batch-size", "2", "--workers", "1", "--every", "2", "--epochs", "2"]
+        return [
+            *torchrun,
+            str(SCRIPT),
+            str(built_sample),
+            *options,
+            "--checkpoints",
+            str(tmp_path / "points"),
+        ]
+
+    def test_killed_in_the_middle_and_run_again(
+        self, command: list[str], keys: Counter[str], tmp_path: Path
+    ) -> None:
+        environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+        wait_for(lambda: list(tmp_path.glob("points/epoch-00000-0000002/*.pt")), process)
+        for pid in descendants(process.pid):  # torchrun starts its processes in sessions of their own
+            os.kill(pid, signal.SIGKILL)
+        assert b"epoch 0" not in process.communicate()[0]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        counts = re.findall(r"epoch (\d): (\d+) objects", done.stdout)
+        assert counts == [("0", str(keys.total())), ("1", str(keys.total()))]
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it started."""
+    if not Path(f"/proc/{pid}/task").exists():
+        pytest.skip("no /proc to find the processes in")
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(found for child in children for found in descendants(int(child)))]
+
+
+# --------------------------------------------------------------------------------------------------------
+# What a shuffle buffer costs, with either version
+# --------------------------------------------------------------------------------------------------------
+
+_RESUME = """
+import gc, json, sys
+from pathlib import Path
+import datasets
+files = sorted(map(str, Path(sys.argv[1]).glob("train-*.parquet")))
+shuffle = json.loads(sys.argv[2])
+def stream():
+    rows = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
+    rows = rows.select_columns(["image_id", "object_index"])
+    return rows if shuffle is None else rows.shuffle(seed=1, **shuffle)
+key = lambda row: f"{row['image_id']}/{row['object_index']}"
+rows = stream()
+iterator = iter(rows)
+before = [key(next(iterator)) for _ in range(30)]
+state = rows.state_dict()
+rows = stream()
+rows.load_state_dict(state)
+print(json.dumps(before + [key(row) for row in rows]), flush=True)
+del iterator, rows
+gc.collect()
+"""
+
+
+@pytest.fixture(params=["newest", "oldest"])
+def python(request: pytest.FixtureRequest) -> str:
+    """Interpreters with the newest `datasets` and with 3.6."""
+    oldest = request.param == "oldest"
+    return str(request.getfixturevalue("datasets3_python")) if oldest else sys.executable
+
+
+@pytest.mark.parametrize(("shuffle", "exact"), [(None, True), ({"buffer_size": 20}, False)])
+def test_a_stream_resumes_exactly_without_a_buffer(
+    python: str, pose: Path, keys: Counter[str], tmp_path: Path, shuffle: dict[str, int] | None, exact: bool
+) -> None:
+    (found,) = outputs([start(python, _RESUME, pose, json.dumps(shuffle), cache=tmp_path)])
+    assert (Counter(found) == keys) is exact
+    assert exact or 0 < (keys - Counter(found)).total() <= 20
+
+
+_ONE_PART = """
+import json, sys
+from pathlib import Path
+from datasets import load_dataset
+from datasets.distributed import split_dataset_by_node
+files = sorted(map(str, Path(sys.argv[1]).glob("train-*.parquet")))
+rows = load_dataset("parquet", data_files=files, split="train", streaming=True)
+def read():
+    return int(dict(line.split(": ") for line in open("/proc/self/io").read().splitlines())["rchar"])
+before = read()
+rows = sum(1 for row in split_dataset_by_node(rows, 0, int(sys.argv[2])))
+print(json.dumps([read() - before, rows]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="no /proc/self/io to count the bytes read in")
+def test_processes_that_do_not_divide_the_shards_read_all(python: str, pose: Path, tmp_path: Path) -> None:
+    count = len(list(pose.glob("train-*.parquet")))
+    divides = next(n for n in (2, 3) if count % n == 0)
+    does_not = next(n for n in (5, 7) if count % n)
+    worlds = (1, divides, does_not)
+    sizes = [size for size, _ in outputs([start(python, _ONE_PART, pose, n, cache=tmp_path) for n in worlds])]
+    assert sizes[1] < 0.7 * sizes[0]
+    assert sizes[2] > 0.7 * sizes[0]
+
+
+@needs_torch
+def test_the_recipe_is_what_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import train
+
+    files = [f"train-{i:05d}-of-00096-{'known' if i % 3 == 0 else 'unknown'}.parquet" for i in range(96)]
+    assert train.epoch_order(files, 5) == epoch_order(files, 5)
