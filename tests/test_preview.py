@@ -22,6 +22,7 @@ from PIL import Image
 import ImageNet3D
 from ImageNet3D import Annotation, Entry, ObjectAnnotation, Picture, RawTree, ReleaseError
 from processing import preview
+from processing.build import build
 from processing.preview import write_preview
 from processing.preview_cards import long_side
 from processing.preview_sources import RawSource, Selection
@@ -264,10 +265,24 @@ def test_same_objects_from_folder_zip_and_shards(real_zip, real_folder, built_re
             [attributes for tag, attributes in c.shapes if tag == "line"] for c in (card, shown[card.key])
         ]
         assert lines[0] == lines[1]
-        assert card.mesh is None
+        drawn, expected = card.mesh, shown[card.key].mesh
+        assert (drawn is None) == (expected is None)
+        if drawn is not None:  # of vertices that were rounded to float32
+            for end in (np.min, np.max):
+                np.testing.assert_allclose(end(drawn, axis=0), end(expected, axis=0), atol=0.3)
+    assert any(card.mesh is not None for card in built.cards)
     assert 'id="show-faces"' in real_page.text
-    assert 'id="show-faces"' not in built.text
-    assert all("box and axes only" in card.text for card in built.cards if card.shape("line", "line"))
+    assert 'id="show-faces"' in built.text
+
+
+def test_a_built_folder_without_meshes_shows_boxes_and_axes(sample_folder, tmp_path):
+    build(str(sample_folder), tmp_path / "out", configs=["pose"], workers=1)
+    write_preview(str(tmp_path / "out"), tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    assert page.cards
+    assert all(card.mesh is None for card in page.cards)
+    assert 'id="show-faces"' not in page.text
+    assert all("box and axes only" in card.text for card in page.cards if card.shape("line", "line"))
 
 
 def test_category_without_pose_shows_its_box(hostile_folder, tmp_path):
