@@ -46,11 +46,11 @@ def cluster() -> Iterator[str]:
 
 
 @contextmanager
-def a_scheduler(folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+def a_scheduler(folder: Path, **variables: str) -> Iterator[tuple[str, subprocess.Popen]]:
     """The path of the file of a scheduler that the command line starts, and its process."""
     file = folder / "scheduler.json"
     command = [*DASK, "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", ":0"]
-    with a_process([*command, "--scheduler-file", str(file)], folder) as process:
+    with a_process([*command, "--scheduler-file", str(file)], folder, variables) as process:
         wait_for(lambda: file.exists() and file.read_text().endswith("}"), process)
         yield str(file), process
 
@@ -271,6 +271,20 @@ class TestScheduler:
             build(str(sample_folder), tmp_path / "out", scheduler=str(tmp_path / "scheduler.json"))
         assert not (tmp_path / "out").exists()
 
+    def test_of_another_version(self, sample_folder: Path, tmp_path: Path) -> None:
+        installed = tmp_path / "other/distributed-2024.1.0.dist-info"
+        installed.mkdir(parents=True)
+        (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: distributed\nVersion: 2024.1.0\n")
+        (installed / "entry_points.txt").write_text(
+            "[dask_cli]\nscheduler = distributed.cli.dask_scheduler:main\n"
+        )
+        with (
+            a_scheduler(tmp_path, PYTHONPATH=str(tmp_path / "other")) as (file, _),
+            pytest.raises(ClusterError, match=r"the scheduler has Dask 2024\.1\.0, .*install the same"),
+        ):
+            build(str(sample_folder), tmp_path / "out", scheduler=file)
+        assert not (tmp_path / "out").exists()
+
     def test_without_dask(self, sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "distributed", None)
         with pytest.raises(ClusterError, match=r'pip install "dask\[distributed\]"'):
@@ -328,7 +342,7 @@ class TestView:
         (copy / "processing/cluster.py").open("a").write(change)
         with (
             a_scheduler(tmp_path) as (file, _),
-            a_worker(file, PYTHONPATH=str(copy)),
+            a_worker(file, PYTHONPATH=os.pathsep.join([str(copy), os.environ.get("PYTHONPATH", "")])),
             pytest.raises(ClusterError, match=message),
         ):
             build(str(sample_folder), tmp_path / "out", scheduler=file, shard_size=SIZE)
