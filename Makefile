@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATASETS3 := .venv-datasets3/bin/python
 
-.PHONY: demo test build lint clean
+.PHONY: demo test build lint screenshot clean
 
 demo: .venv/ready
 	rm -rf demo
@@ -14,7 +14,7 @@ demo: .venv/ready
 	$(BIN)/python -m processing build demo/raw demo/ImageNet3D
 	$(BIN)/python -c "$$LOAD_EVERY_CONFIG" demo/ImageNet3D
 	$(BIN)/python -m processing preview demo/raw demo/preview.html
-	@echo "Look at demo/preview.html"
+	@echo "Look at file://$(CURDIR)/demo/preview.html"
 
 define LOAD_EVERY_CONFIG
 import sys
@@ -22,7 +22,8 @@ from datasets import disable_progress_bars, get_dataset_config_names, load_datas
 disable_progress_bars()
 for config in get_dataset_config_names(sys.argv[1]):
     for split, rows in load_dataset(sys.argv[1], config).items():
-        print(f"{config:20} {split:12} {len(rows):6,} rows   first picture {rows[0]['image'].size}")
+        seen = f"first picture {rows[0]['image'].size}" if "image" in rows.features else ""
+        print(f"{config:20} {split:12} {len(rows):6,} rows   {seen}")
 endef
 export LOAD_EVERY_CONFIG
 
@@ -36,6 +37,10 @@ build: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+# The README's picture of the preview page; needs chromium and chromium-driver.
+screenshot: .venv/ready
+	$(BIN)/python docs/take_screenshot.py
 
 clean:
 	rm -rf .venv .venv-datasets3 demo build *.egg-info

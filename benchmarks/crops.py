@@ -13,7 +13,6 @@ ratio is the median over the rounds, since other work on the machine slows a who
 
 import argparse
 import io
-import shutil
 import statistics
 import tempfile
 import time
@@ -70,7 +69,7 @@ def measure(raw: str, options: CropOptions, rounds: int, out: Path) -> dict[str,
             counts = set()
             for name, way in ways.items():
                 tasks = [
-                    pool.submit(way, survey.release, share, options, out / f"{n}")
+                    pool.submit(way, survey.release, share, options, out / f"{number}-{name}-{n}")
                     for n, share in enumerate(shares)
                 ]
                 done = [task.result() for task in tasks]
@@ -78,7 +77,6 @@ def measure(raw: str, options: CropOptions, rounds: int, out: Path) -> dict[str,
                 counts.add(objects)
                 if number:
                     times[name].append(1000 * sum(seconds for _, seconds in done) / objects)
-                shutil.rmtree(out, ignore_errors=True)
             assert len(counts) == 1, f"the ways crop different objects: {counts}"
     return times
 

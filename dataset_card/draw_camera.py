@@ -1,7 +1,8 @@
-"""Draws the camera conventions, camera.svg: `python dataset_card/draw_camera.py` after `pip install -e .`.
+"""Draws the camera conventions, camera.svg: `python dataset_card/draw_camera.py` with the extra demo.
 
 Both halves are computed with `processing.geometry`, so the figure cannot disagree with the code: on the left
-the object's space with the camera in it, on the right the picture that this camera takes. Colours are chosen
+the object's space with the camera in it, on the right the picture that this camera takes, with the box and
+the outline of the car as `processing.draw` finds them. Colours are chosen
 to be read on white and on dark pages alike, since an SVG in a page does not know the page's theme.
 """
 
@@ -11,7 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ImageNet3D import POSE_FIELDS
+from processing.draw import AXIS_COLORS, BOX_COLOR, layers
 from processing.geometry import camera_position, project, rotation_from_viewpoint
+from processing.mesh import Mesh
 
 TARGET = Path(__file__).with_name("camera.svg")
 
@@ -26,8 +30,12 @@ CENTRE = (662.0, 184.0)  # (px, py)
 VIEWPORT = 272.0
 
 INK, FAINT = "#747b85", "#747b8566"
-X, Y, Z, AIM = "#e5484d", "#2f9e44", "#3b7bea", "#d9822b"
-AXES = ((X, "x right", (1.35, 0, 0)), (Y, "y back", (0, 1.75, 0)), (Z, "z up", (0, 0, 1.35)))
+AIM = "#d9822b"
+AXES = (
+    (AXIS_COLORS["x"], "x right", (1.35, 0, 0)),
+    (AXIS_COLORS["y"], "y back", (0, 1.75, 0)),
+    (AXIS_COLORS["z"], "z up", (0, 0, 1.35)),
+)
 
 Point = NDArray[np.float64]
 
@@ -74,6 +82,13 @@ def _wheel(x: float, y: float) -> Point:
 BODY = _prism((0.46, -1.05, 1.0), (0.44, -1.0, 0.97), -0.3, 0.06)
 CABIN = _prism((0.43, -0.42, 0.85), (0.33, -0.1, 0.6), 0.06, 0.42)
 WHEELS = [_wheel(x, y) for x in (-0.47, 0.47) for y in (-0.62, 0.6)]
+
+
+def _mesh() -> Mesh:
+    """The faces cut into triangles, as a CAD model has them."""
+    faces = [*BODY, *CABIN, *WHEELS]
+    corners = [(face[0], face[i], face[i + 1]) for face in faces for i in range(1, len(face) - 1)]
+    return Mesh(np.array(corners).reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3))
 
 
 def _car(place: "Projection", seen_from: Point) -> Iterable[str]:
@@ -156,7 +171,9 @@ def _picture() -> Iterable[str]:
     yield _text((left - 13, top + 60), "y", anchor="middle", note=True)
     yield from _axes(place, (1,), 0.85)
     yield from _car(place, camera_position(AZIMUTH, ELEVATION, DISTANCE))
-    yield from _axes(place, (0, 2), 0.7)
+    yield from _annotation()
+    yield from _axes(place, (0,), 0.95)
+    yield from _axes(place, (2,), 0.7)
     x, y = CENTRE
     up = np.radians(90)
     yield _path(np.array([(left, y), (x, y), (x, top + height)]), FAINT, dash="2 4")
@@ -166,9 +183,25 @@ def _picture() -> Iterable[str]:
     yield _text((x + 8, y - 100), "theta")
     yield f'<circle cx="{x}" cy="{y}" r="4" fill="{AIM}"/>'
     yield _text((left + 8, y - 7), "py", colour=AIM)
-    yield _text((x + 7, top + height - 8), "px", colour=AIM)
-    note = "viewport: focal length in pixels; bbox: x1, y1, x2, y2"
-    yield _text((left, top + height + 22), note, note=True)
+    yield _text((x, top + height + 16), "px", colour=AIM, anchor="middle")
+    note = "viewport: focal length in pixels"
+    yield _text((left, top + height + 36), note, note=True)
+
+
+def _annotation() -> Iterable[str]:
+    """The car's box and its outline, drawn as those of any row are."""
+    mesh = _mesh()
+    pixels = Taken()(mesh.vertices)
+    row = dict(zip(POSE_FIELDS, (AZIMUTH, ELEVATION, THETA, DISTANCE, *CENTRE, VIEWPORT), strict=True))
+    low, high = pixels.min(axis=0), pixels.max(axis=0)
+    found = layers(row | {"bbox": [*low, *high]}, mesh, (FRAME[0] + FRAME[2], FRAME[1] + FRAME[3]))
+    for line in found.mesh.silhouette:
+        yield _path(line[:-1], "#4a5058", width=1.6, closed=True)
+    x1, y1, x2, y2 = found.box
+    for colour, width in ((INK, 3), (BOX_COLOR, 1.4)):
+        yield _path(np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)]), colour, width=width, closed=True)
+    yield _text((x1, y1), "x1, y1", shift=(0, -6), note=True)
+    yield _text((x2, y2), "x2, y2", shift=(7, 4), note=True)
 
 
 def _axes(place: Projection, which: Sequence[int], length: float = 1.0) -> Iterable[str]:

@@ -22,10 +22,13 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         from processing.build import BuildError
         from processing.repository import PublishError
+        from processing.store import PlaceError
         from processing.tasks import ClusterError, WorkerDiedError
 
         try:
             command(*args, **kwargs)
+        except PlaceError as error:
+            raise click.UsageError(str(error)) from error
         except (
             ImageNet3D.ReleaseError,
             BuildError,
@@ -35,6 +38,8 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
             OSError,
         ) as error:
             raise click.ClickException(str(error)) from error
+        except ImportError as error:  # an extra is not installed
+            raise click.UsageError(str(error)) from error
         except KeyboardInterrupt:
             raise click.ClickException("interrupted; run the same command again to go on") from None
 
@@ -168,16 +173,42 @@ def crop(raw: str, out: str, mode: str, size: int, target_distance: float, **whe
 @click.option(
     "--per-category", type=click.IntRange(1), default=2, show_default=True, help="Objects of each category."
 )
+@click.option("--category", "categories", multiple=True, metavar="NAME", help="Only these; may be repeated.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([*ImageNet3D.OBJECT_STATUS, "none"]),
+    help="Only objects of these; none stands for those without. May be repeated.",
+)
+@click.option(
+    "--split", "splits", multiple=True, type=click.Choice(list(ImageNet3D.SPLITS)), help="Only this."
+)
+@click.option("--seed", default=0, show_default=True, help="Another seed shows other objects.")
+@click.option(
+    "--config",
+    default="pose",
+    show_default=True,
+    type=click.Choice(["pose", "object_centric"]),
+    help="Whole pictures, or the crops of object_centric.",
+)
 @_told_plainly
-def preview(source: str, page: str, per_category: int) -> None:
-    """Write PAGE, one HTML file: pictures with box, mesh and axes drawn on, and plots."""
+def preview(source: str, page: str, per_category: int, seed: int, **selected: Any) -> None:
+    """Write PAGE, one HTML file: pictures with box, mesh and axes drawn on, plots, and what was left out.
+
+    The options choose what all of the page is about, its plots and books too.
+    """
     from processing.preview import write_preview
+    from processing.preview_sources import Selection
 
     try:
-        write_preview(source, page, per_category)
-    except ImportError as error:
+        write_preview(source, page, per_category, Selection(**selected), seed)
+    except (ValueError, ImportError) as error:
+        if isinstance(error, ImageNet3D.ReleaseError):
+            raise
         raise click.UsageError(str(error)) from error
-    click.echo(f"{page}: {Path(page).stat().st_size / 1e6:.1f} MB")
+    path = Path(page).resolve()
+    click.echo(f"{path.as_uri()} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 @main.command()

@@ -23,21 +23,45 @@ from datasets.utils.py_utils import convert_file_size_to_int
 
 import ImageNet3D
 from ImageNet3D import PUBLISHED_CONFIGS, Entry, Finding, RawTree, ReleaseError, Survey
-from processing import crops, ledger, object_centric, plan, shards
+from processing import (
+    cad,
+    categories,
+    crops,
+    geometry,
+    ledger,
+    mesh,
+    object_centric,
+    plan,
+    raster,
+    references,
+    shards,
+    thumbnail,
+)
 from processing.card import DATASHEET, Sizes, config_sizes, write_card
 from processing.cluster import joined, there, view_of
 from processing.croissant import CROISSANT, write_croissant
 from processing.figures import FIGURES, can_draw, clear_figures, write_figures
 from processing.ledger import Books, finding_to_json, findings_table, views_of_pose
 from processing.plan import DEFAULT_SHARD_SIZE, Shard
+from processing.references import REFERENCE_TABLES, ReferenceShard
 from processing.shards import (
     BOOKKEEPING,
     DERIVED_TABLES,
     PLAN,
     TABLES,
-    UNFINISHED,
     ShardResult,
     at_work,
+    is_whole,
+)
+from processing.store import (
+    UNFINISHED,
+    Place,
+    files_below,
+    names_in,
+    place,
+    read_all,
+    remove,
+    remove_tree,
     write_whole,
 )
 from processing.tasks import Task, run
@@ -49,6 +73,8 @@ FINISHED_BY = ("README.md", f"{BOOKKEEPING}/manifest.json")
 PAGES = ("README.md", DATASHEET.name, CROISSANT)
 
 NO_PLOTS = "the card has no plots: they need matplotlib (the extra `figures`); install it and build again"
+
+NO_MESHES = "the config cad is not there: it needs trimesh (the extra `meshes`); install it and build again"
 
 LEFT_OUT_BATCH = 500  # pictures that no shard takes, a task
 
@@ -79,7 +105,7 @@ class BuildReport:
         parts = [self.books.table()]
         if self.findings:
             parts.append(findings_table(finding.reason for _, finding in self.findings))
-        return "\n\n".join([*parts, total, *self.notes])
+        return "\n\n".join([*parts, *([total] if self.pictures else ()), *self.notes])
 
 
 def build(
@@ -98,7 +124,7 @@ def build(
 
     Args:
         raw: the raw release, a folder or zip, local or any fsspec URL.
-        out: the folder to build; made if it is missing.
+        out: the folder to build, local or the URL of an object store's; made if it is missing.
         configs: names of `ImageNet3D.PUBLISHED_CONFIGS`; all that the release allows where empty.
         captions: a folder with captions; without it `captions/` in or beside the release is used.
         workers: processes; as many as there are cores by default. The bytes do not depend on it.
@@ -111,10 +137,13 @@ def build(
         ReleaseError: if the raw release cannot be read as a whole, or has no usable row.
         BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way, or
             strict and something was found.
+        ImportError: if cad is asked for by name and trimesh is not installed.
+        PlaceError: if nothing can be built at such a URL.
+        StoreError: if the object store fails for good.
         WorkerDiedError: if a worker process was killed.
         ClusterError: if the cluster cannot be used.
     """
-    folder = Path(out).absolute()  # a cluster's workers are in folders of their own
+    folder = place(out)
     _refuse_strangers(folder)
     with joined(scheduler) as client, locked(folder), _told_of_a_full_disk(folder):
         tree = RawTree(raw)
@@ -122,10 +151,14 @@ def build(
         tables = _tables(survey, configs)
         size = convert_file_size_to_int(shard_size)
         key = build_key(survey, tables, configs, size, seed)
-        planned = plan.plan_shards(survey, size)
-        _prepare(folder, key, planned)
-        tasks = [*_shard_tasks(survey, planned, tables, folder, key), *count_tasks(survey, tables)]
+        planned = plan.plan_shards(survey, size) if _reads_pictures(tables) else []
+        beside = references.plan_references(survey, tables, size)
+        _prepare(folder, key, planned, beside)
+        tasks = list(_tasks(survey, planned, beside, tables, folder, key))
         results = list(run(tasks, workers, "build", there(client, view_of(folder / PLAN, survey))))
+        for shard in beside:
+            if shard.config == "categories":
+                results.append(references.write_categories(survey, shard, results, folder, key))
         _check_unchanged(survey, raw, captions, folder)
         report = report_of(survey, results)
         _write_ledger(folder, report)
@@ -133,11 +166,15 @@ def build(
         if strict and report.findings:
             raise BuildError(f"{report}\n\n--strict: {len(report.findings)} findings, so no card was written")
         sizes = config_sizes(tables, configs, results)
-        if not sizes:
+        references_alone = set(REFERENCE_TABLES)
+        if not sizes or (references_alone.issuperset(sizes) and not references_alone.issuperset(tables)):
             raise ReleaseError(f"{report}\n\n{raw}: has no row for any config; the findings above say why")
+        _check_undisturbed(folder, key, results)
         _describe(folder, sizes, results)
         if not can_draw():
             report.notes.append(NO_PLOTS)
+        if not configs and not cad.can_build():
+            report.notes.append(NO_MESHES)
         _write_manifest(folder, key, results)
     return report
 
@@ -145,6 +182,7 @@ def build(
 def build_key(survey: Survey, tables: Sequence[str], configs: Sequence[str], size: int, seed: int) -> str:
     """What the bytes of a build depend on: input, options, code and the libraries that read and write."""
     modules = (ImageNet3D, plan, shards, object_centric, crops, ledger)
+    modules += (references, categories, cad, mesh, thumbnail, raster, geometry)
     code = [Path(module.__file__).read_bytes() for module in modules]
     parts = {
         "raw": survey.fingerprint,
@@ -153,26 +191,33 @@ def build_key(survey: Survey, tables: Sequence[str], configs: Sequence[str], siz
         "shard_size": size,
         "seed": seed,
         "code": hashlib.sha256(b"".join(code)).hexdigest(),
-        "libraries": [pa.__version__, datasets.__version__, *crops.libraries()],
+        "libraries": [
+            *(pa.__version__, datasets.__version__, *crops.libraries()),
+            *(cad.libraries() if "cad" in tables else ()),
+        ],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _refuse_strangers(folder: Path) -> None:
+def _refuse_strangers(folder: Place) -> None:
     """Leave a folder alone that holds files and was not begun by a build."""
-    if folder.exists() and not (folder / PLAN).exists():
-        strangers = sorted(path.name for path in folder.iterdir() if path.name != BOOKKEEPING)
-        if strangers:
-            raise BuildError(f"{folder}: holds {strangers[0]}, which no build made; name another folder")
+    strangers = [name for name in names_in(folder) if name != BOOKKEEPING]
+    if strangers and not (folder / PLAN).is_file():
+        raise BuildError(f"{folder}: holds {strangers[0]}, which no build made; name another folder")
 
 
 @contextmanager
-def locked(folder: Path, bookkeeping: str = BOOKKEEPING) -> Iterator[None]:
+def locked(folder: Place, bookkeeping: str = BOOKKEEPING) -> Iterator[None]:
     """Hold a folder for one command; the lock goes with the process, however it ends.
+
+    An object store has no such locks: see `_check_undisturbed`.
 
     Raises:
         BuildError: if another process holds it.
     """
+    if not isinstance(folder, Path):
+        yield
+        return
     (folder / bookkeeping).mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / bookkeeping / "lock", blocking=False):
@@ -184,7 +229,7 @@ def locked(folder: Path, bookkeeping: str = BOOKKEEPING) -> Iterator[None]:
 
 
 @contextmanager
-def _told_of_a_full_disk(folder: Path) -> Iterator[None]:
+def _told_of_a_full_disk(folder: Place) -> Iterator[None]:
     """Say what to do where the operating system only says that there is no room."""
     try:
         yield
@@ -196,59 +241,105 @@ def _told_of_a_full_disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_unchanged(survey: Survey, raw: str, captions: str | None, folder: Path) -> None:
+def _check_unchanged(survey: Survey, raw: str, captions: str | None, folder: Place) -> None:
     """Throw the shards away if the release changed while it was read: nothing tells old rows from new."""
     if ImageNet3D.survey(RawTree(raw), captions).fingerprint != survey.fingerprint:
         _clear(folder)
         raise BuildError(f"{raw}: changed while it was read; run the same command again to build it afresh")
 
 
+def _check_undisturbed(folder: Place, key: str, results: Iterable[ShardResult]) -> None:
+    """On a store, which has no locks: all files still are ours, or another build was at work meanwhile.
+
+    Two builds with the same key write the same bytes and do not disturb each other.
+    """
+    if isinstance(folder, Path):
+        return
+    found = files_below(folder)
+    for file in (file for result in results for file in result.files.values()):
+        if not is_whole(folder, file, found.get(file.path)):
+            raise BuildError(
+                f"{folder / file.path}: changed since it was written; if another build is at work in this "
+                "folder, wait for it or name another folder, then run the same command again"
+            )
+    if at_work(folder) != key:
+        raise BuildError(
+            f"{folder}: another build with other input or options is at work; name another folder"
+        )
+
+
 def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
-    """The configs that need files of their own, in the order of TABLES and DERIVED_TABLES."""
+    """The configs that need files of their own, in the order of TABLES, DERIVED_TABLES, REFERENCE_TABLES."""
     if "captions" in configs and not survey.has_captions:
         raise ReleaseError(
             f"{survey.release.tree.path} comes without captions; give them with --captions DIR"
         )
+    if "cad" in configs and not cad.can_build():
+        raise ImportError(mesh.WHAT_TO_INSTALL)
     wanted = {"pose" if name.startswith("open_vocab") else name for name in configs or PUBLISHED_CONFIGS}
-    tables = (*TABLES, *DERIVED_TABLES)
-    return [name for name in tables if name in wanted and (name != "captions" or survey.has_captions)]
+    can = {"captions": survey.has_captions, "cad": cad.can_build()}
+    tables = (*TABLES, *DERIVED_TABLES, *REFERENCE_TABLES)
+    return [name for name in tables if name in wanted and can.get(name, True)]
 
 
-def _prepare(folder: Path, key: str, planned: Sequence[Shard]) -> None:
+def _prepare(folder: Place, key: str, planned: Sequence[Shard], beside: Sequence[ReferenceShard]) -> None:
     """Make the folder ready: continue a build with the same key, or clear what another one left."""
-    for name in (*FINISHED_BY, *PAGES):
-        (folder / name).unlink(missing_ok=True)
+    remove(folder, (*FINISHED_BY, *PAGES))
     clear_figures(folder)
-    shutil.rmtree(folder / BOOKKEEPING / "tmp", ignore_errors=True)
-    for half_written in folder.rglob(f".*{UNFINISHED}"):
-        half_written.unlink(missing_ok=True)  # a worker that an earlier build lost may be faster
+    if isinstance(folder, Path):
+        shutil.rmtree(folder / BOOKKEEPING / "tmp", ignore_errors=True)
+        for half_written in folder.rglob(f".*{UNFINISHED}"):
+            half_written.unlink(missing_ok=True)  # a worker that an earlier build lost may be faster
     if at_work(folder) != key:
         _clear(folder)
-    _write_plan(folder, key, planned)
+    _write_plan(folder, key, planned, beside)
 
 
-def _write_plan(folder: Path, key: str | None, planned: Sequence[Shard]) -> None:
+def _write_plan(
+    folder: Place, key: str | None, planned: Sequence[Shard] = (), beside: Sequence[ReferenceShard] = ()
+) -> None:
     """Say which build has the folder; `run` tells the file from an earlier one, or one on another disk."""
-    names = {shard.name: len(shard.entries) for shard in planned}
-    plan_of_run = {"key": key, "run": uuid.uuid4().hex, "shards": names}
+    plan_of_run = {
+        "key": key,
+        "run": uuid.uuid4().hex,
+        "shards": {shard.name: len(shard.entries) for shard in planned},
+        "references": {shard.path: shard.name for shard in beside},
+    }
     write_whole(folder / PLAN, json.dumps(plan_of_run, indent=1).encode())
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Place) -> None:
     """Remove the shards and markers that an earlier build wrote, and none of its workers writes more."""
-    _write_plan(folder, None, [])
-    for name in (*TABLES, *DERIVED_TABLES, f"{BOOKKEEPING}/done"):
-        if (folder / name).is_dir():
-            shutil.rmtree(folder / name)
-    (folder / BOOKKEEPING / "ledger.jsonl").unlink(missing_ok=True)
+    _write_plan(folder, None)
+    for name in (*TABLES, *DERIVED_TABLES, *REFERENCE_TABLES, f"{BOOKKEEPING}/done"):
+        remove_tree(folder / name)
+    remove(folder, (f"{BOOKKEEPING}/ledger.jsonl",))
 
 
-def _shard_tasks(
-    survey: Survey, planned: Sequence[Shard], tables: Sequence[str], folder: Path, key: str
+def _tasks(
+    survey: Survey,
+    planned: Sequence[Shard],
+    beside: Sequence[ReferenceShard],
+    tables: Sequence[str],
+    folder: Place,
+    key: str,
 ) -> Iterator[Task[ShardResult]]:
-    for shard in planned:
-        arguments = (survey.release, shard, tables, folder, key)
-        yield Task(shards.write_shard, arguments, len(shard.entries), shard.name)
+    """What workers do; categories are counted after it."""
+    of_pictures = [name for name in tables if name not in REFERENCE_TABLES]
+    if _reads_pictures(tables):
+        for shard in planned:
+            arguments = (survey.release, shard, of_pictures, folder, key)
+            yield Task(shards.write_shard, arguments, len(shard.entries), shard.name)
+        yield from count_tasks(survey, of_pictures)
+    for shard in beside:
+        if shard.config == "cad":
+            arguments = (survey.release, shard, folder, key)
+            yield Task(references.write_meshes, arguments, len(shard.meshes), shard.name)
+
+
+def _reads_pictures(tables: Sequence[str]) -> bool:
+    """Whether any picture is looked at: categories count them, meshes go without."""
+    return any(name != "cad" for name in tables)
 
 
 def count_tasks(survey: Survey, tables: Sequence[str]) -> Iterator[Task[ShardResult]]:
@@ -282,26 +373,25 @@ def report_of(survey: Survey, results: Iterable[ShardResult]) -> BuildReport:
     return report
 
 
-def _write_ledger(folder: Path, report: BuildReport) -> None:
+def _write_ledger(folder: Place, report: BuildReport) -> None:
     lines = "".join(finding_to_json(finding, split) + "\n" for split, finding in report.findings)
     write_whole(folder / BOOKKEEPING / "ledger.jsonl", lines.encode())
 
 
-def _describe(folder: Path, sizes: Sizes, results: Sequence[ShardResult]) -> None:
+def _describe(folder: Place, sizes: Sizes, results: Sequence[ShardResult]) -> None:
     """Write what tells of the shards; the card last."""
     figures = write_figures(folder)
     write_croissant(folder, sizes, results)
     write_card(folder, sizes, figures)
 
 
-def _write_manifest(folder: Path, key: str, results: Iterable[ShardResult]) -> None:
+def _write_manifest(folder: Place, key: str, results: Iterable[ShardResult]) -> None:
     """Checksums of all that is to be published: the shards and what tells of them."""
     files = {
         file.path: {"size": file.size, "sha256": file.sha256} for r in results for file in r.files.values()
     }
-    for path in (*(folder / name for name in PAGES), *(folder / FIGURES).iterdir()):
-        data = path.read_bytes()
-        entry = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        files[path.relative_to(folder).as_posix()] = entry
+    pages = [*PAGES, *(f"{FIGURES}/{name}" for name in names_in(folder / FIGURES))]
+    for path, data in zip(pages, read_all(folder, pages), strict=True):
+        files[path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     manifest = {"key": key, "version": ImageNet3D.__version__, "files": dict(sorted(files.items()))}
     write_whole(folder / BOOKKEEPING / "manifest.json", json.dumps(manifest, indent=1).encode())

@@ -1,6 +1,6 @@
 """The dataset card: README.md of the built folder, which `datasets` and the Hub read as its configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from ImageNet3D import (
     config_splits,
     known_only,
 )
-from processing.columns import COLUMNS
+from processing.columns import meaning
 from processing.figures import Figure
 from processing.plan import shard_pattern
-from processing.shards import ShardResult, write_whole
+from processing.references import REFERENCE_TABLES
+from processing.shards import ShardResult
+from processing.store import Place, write_whole
 
 TEMPLATE = Path(__file__).parents[1] / "dataset_card" / "template.md"
 DATASHEET = TEMPLATE.with_name("datasheet.md")
@@ -80,14 +82,15 @@ def config_sizes(tables: Sequence[str], configs: Sequence[str], results: Sequenc
     return {name: splits for name, splits in sizes.items() if splits}
 
 
-def write_card(folder: Path, sizes: Sizes, figures: Sequence[Figure]) -> None:
+def write_card(folder: Place, sizes: Sizes, figures: Sequence[Figure]) -> None:
     """Write the datasheet and, last, README.md."""
     card = DatasetCard.from_template(
         card_data(sizes),
         template_path=str(TEMPLATE),
         sizes=sizes,
         descriptions={name: describe(name) for name in sizes},
-        columns=_columns(sizes),
+        columns=_columns(config for config in sizes if config not in REFERENCE_TABLES),
+        reference_columns={config: _columns([config]) for config in sizes if config in REFERENCE_TABLES},
         figures={figure.name: figure for figure in figures},
         known=sorted(KNOWN_CATEGORIES),
         categories=CATEGORIES,
@@ -132,10 +135,9 @@ def describe(config: str) -> str:
     return {**DESCRIPTIONS, **DERIVED_DESCRIPTIONS}[config]
 
 
-def _columns(sizes: Sizes) -> dict[str, str]:
+def _columns(configs: Iterable[str]) -> dict[str, str]:
     """What the columns of these configs mean, in their order."""
-    names = dict.fromkeys(name for config in sizes for name in ImageNet3D.config_features(config))
-    return {name: COLUMNS[name] for name in names if name in COLUMNS}
+    return {name: meaning(config, name) for config in configs for name in ImageNet3D.config_features(config)}
 
 
 def table_of(config: str) -> str:

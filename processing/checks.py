@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tabulate import tabulate
 
+from processing.categories import CategoryCounts
 from processing.shards import DERIVED_TABLES, TABLES
 
 _AGAIN = "run the same build again: it replaces what is not as it was written"
@@ -18,7 +20,7 @@ _FAULT = "the program that wrote this is at fault; please report it"
 _ROWS = "give the split more rows, or leave it out of the release"
 _MOVE = "move the file elsewhere, or run the same build again"
 _UNLIST = "take the picture from the release's lists and build again"
-_SMALLER = "build with a smaller --shard-size, or without huge pictures"
+_SMALLER = "build with a smaller --shard-size, or without huge pictures or meshes"
 _SHORTER = "shorten the text"
 _OTHER_RAW = "give the release that was built, or build anew"
 
@@ -50,7 +52,7 @@ _CHECKS = (
     Check("picture_cut", "the rows of a picture are not together in one row group", _FAULT),
     Check("place_differs", "a picture is at different places, or not the common ones first", _FAULT),
     # rows
-    Check("key_duplicate", "image_id, with object_index where there is one, is not unique", _FAULT),
+    Check("key_duplicate", "image_id with object_index, category with cad_index, or name is twice", _FAULT),
     Check("split_overlap", "a picture is in both splits", _FAULT),
     Check("kind_mixed", "a category is not of the kind that the shard's name says", _FAULT),
     Check("value", "a value is missing, not finite or outside its range", _FAULT),
@@ -58,9 +60,11 @@ _CHECKS = (
     Check("picture_size", "a picture's size is not width and height", _FAULT),
     Check("picture_turned", "a picture would be turned by its orientation tag", _FAULT),
     Check("picture_differs", "a picture has other bytes in another row or config", _FAULT),
+    Check("mesh_unreadable", "a mesh cannot be read", _FAULT),
     # counts
     Check("card", "the card's YAML does not fit the shards", _AGAIN),
     Check("books", "rows, markers and ledger do not agree", _AGAIN),
+    Check("counts_differ", "a count in categories is not that of the shards", _AGAIN),
     # the viewer of the Hub
     Check("viewer_empty_split", "a split has no rows: the viewer and the loader refuse it", _ROWS),
     Check("viewer_lone_value", "a column has one value in a split: the statistics fail", _ROWS),
@@ -70,6 +74,7 @@ _CHECKS = (
     Check("raw_value", "a row is not what the raw release says", _ANEW),
     Check("raw_picture_lost", "a picture is neither in a shard nor left out in the ledger", _ANEW),
     Check("raw_picture_unknown", "a picture is not in the raw release's lists of the split", _OTHER_RAW),
+    Check("raw_mesh_lost", "a mesh is neither in cad nor left out in the ledger", _ANEW),
 )
 # fmt: on
 
@@ -117,6 +122,8 @@ def problems_table(problems: Sequence[Problem]) -> str:
 # - Statistics take the standard deviation of every column of numbers, list lengths and picture widths
 #   (`min_max_mean_median_std`): one value has none, which is an error for the split. Infinite numbers have
 #   no histogram (`generate_bins`). Rows without any value are fine, and so are null labels and bools.
+# - Bytes in a struct, such as a mesh, are shown as text, and cut as soon as the first page is full; a picture
+#   is one only in a column of its own (`columns_to_keep_untruncated` in viewer_utils/rows.py).
 # - A split without rows divides by zero there (issue 2631), and `datasets` refuses to load it.
 VIEWER_PAGE_ROWS = 100
 VIEWER_PAGE_BYTES = 300 * 10**6
@@ -138,6 +145,9 @@ class ShardFacts:
         rows: path -> rows.
         row_groups: path -> (rows, bytes) of each.
         values: path -> column -> values that are not null, of the columns the viewer takes numbers from.
+        meshes: category and index of each row of cad.
+        category_rows: of categories.
+        categories: what its rows come to, counted as categories should.
     """
 
     name: str = ""
@@ -146,6 +156,9 @@ class ShardFacts:
     rows: dict[str, int] = field(default_factory=dict)
     row_groups: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     values: dict[str, Counter[str]] = field(default_factory=dict)
+    meshes: list[tuple[str, int]] = field(default_factory=list)
+    category_rows: list[Mapping[str, Any]] = field(default_factory=list)
+    categories: CategoryCounts = field(default_factory=CategoryCounts)
 
 
 @dataclass(frozen=True)

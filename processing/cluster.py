@@ -28,6 +28,7 @@ from tqdm import tqdm
 import ImageNet3D
 from ImageNet3D import MAX_ANNOTATION_BYTES, RawTree, Survey, Unusable
 from processing import crops
+from processing.store import Place
 from processing.tasks import ClusterError, Elsewhere, Result, Task, WorkerDiedError
 
 if TYPE_CHECKING:
@@ -49,12 +50,12 @@ class View:
         names: some of its files.
     """
 
-    file: Path
+    file: Place
     tree: RawTree | None = None
     names: tuple[str, ...] = ()
 
 
-def view_of(file: Path, survey: Survey | None) -> View:
+def view_of(file: Place, survey: Survey | None) -> View:
     """A file of the folder, and some annotations from all over the release."""
     if survey is None:
         return View(file)

@@ -3,9 +3,22 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ImageNet3D import KNOWN_CATEGORIES
+from ImageNet3D import KNOWN_CATEGORIES, OBJECT_STATUS, SPLITS
 
-# A name means the same in every config; in object_centric the picture is the crop.
+
+def _counts() -> dict[str, str]:
+    """The columns of `CATEGORY_COUNTS`."""
+    meanings: dict[str, str] = {}
+    for split in SPLITS:
+        meanings[f"{split}_pictures"] = f"pictures of the category in {split}, as in `classification`"
+        meanings[f"{split}_objects"] = f"objects with a pose in {split}, as in `pose`"
+        for status in OBJECT_STATUS:
+            meanings[f"{split}_{status}"] = f"those of them whose status is {status}"
+        meanings[f"{split}_no_status"] = "those of them without a status"
+    return meanings
+
+
+# A name means the same in every config but those of ELSEWHERE; in object_centric the picture is the crop.
 COLUMNS: Mapping[str, str] = MappingProxyType(
     {
         "image": "the picture's own bytes; only an EXIF orientation tag is set to 1, for boxes refer to the "
@@ -40,5 +53,30 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "resize_rate": "pixels of the crop for one pixel of the picture",
         "offset": "x, y of the picture's upper left corner in the crop, pixels: "
         "crop = picture * resize_rate + offset",
+        "mesh": "the CAD model as binary glTF, in a struct of bytes and path, as `datasets.Mesh` has it: the "
+        "released vertices in their order, rounded to float32, and the polygons cut into triangles",
+        "num_vertices": "of the mesh",
+        "num_faces": "triangles of the mesh",
+        "bounds": "the least and the greatest x, y, z of the triangles, as released; units of the CAD model",
+        "name": "of the category",
+        **_counts(),
+        "num_meshes": "CAD models of the category, as in `cad`; null in a build without that config",
     }
 )
+
+# (config, name) -> what a name means in that config alone.
+ELSEWHERE: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("cad", "image"): "the mesh, drawn from 30° to the right of its front and 20° above the ground; PNG",
+        ("cad", "category"): "the category whose objects refer to the mesh",
+        ("cad", "cad_index"): "which CAD model of the category, from 1; with category it keys a mesh, and "
+        "objects refer to it",
+        ("categories", "category"): "the id of the name, as in the other configs",
+        ("categories", "caption"): "of the category; null where the release has none",
+    }
+)
+
+
+def meaning(config: str, name: str) -> str:
+    """What a column of a config means."""
+    return ELSEWHERE.get((config, name)) or COLUMNS[name]

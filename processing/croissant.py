@@ -9,7 +9,6 @@ Written as plain JSON-LD after version 1.1 of the format and 1.0 of its responsi
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -17,15 +16,16 @@ import datasets
 import ImageNet3D
 from ImageNet3D import CATEGORIES, OBJECT_STATUS
 from processing.card import DOI, PAPER, Sizes, describe, shard_glob
-from processing.columns import COLUMNS
-from processing.shards import ShardResult, write_whole
+from processing.columns import COLUMNS, meaning
+from processing.shards import ShardResult
+from processing.store import Place, write_whole
 
 CROISSANT = "croissant.json"
 REPOSITORY_ID = "repository"
 _HOME = f"https://huggingface.co/datasets/{ImageNet3D.REPOSITORY}"
 
 # The columns that key a record.
-_KEYS = (("image_id", "object_index"), ("image_id",))
+_KEYS = (("image_id", "object_index"), ("image_id",), ("category", "cad_index"), ("name",))
 
 # What an id of a ClassLabel stands for: record sets whose records are in the metadata itself.
 _LABELS = {"category_names": CATEGORIES, "object_status_names": OBJECT_STATUS}
@@ -104,7 +104,7 @@ _RESPONSIBLE_AI = {
 }
 
 
-def write_croissant(folder: Path, sizes: Sizes, results: Iterable[ShardResult]) -> None:
+def write_croissant(folder: Place, sizes: Sizes, results: Iterable[ShardResult]) -> None:
     """Write croissant.json.
 
     Args:
@@ -251,7 +251,7 @@ def _field(config: str, name: str, feature: Any) -> dict[str, Any]:
     source: dict[str, Any] = {"fileSet": {"@id": _files_of(config)}, "extract": {"column": name}}
     field = {"@type": "cr:Field", "@id": f"{config}/{name}", "name": name}
     if name in COLUMNS:
-        field["description"] = COLUMNS[name]
+        field["description"] = meaning(config, name)
     if isinstance(feature, datasets.Image):
         source["transform"] = {"jsonPath": "bytes"}
         return {**field, "dataType": "sc:ImageObject", "source": source}
@@ -271,11 +271,12 @@ def _part(config: str, column: str, name: str, feature: Any) -> dict[str, Any]:
 
 
 def _items(feature: Any) -> tuple[Any, str]:
-    """What a list holds, and its shape; "" for a feature that is no list."""
+    """What a list holds, or a list of lists, and its shape; "" for a feature that is no list."""
     if isinstance(feature, list):
         return feature[0], "-1"
     if isinstance(feature, datasets.Sequence | getattr(datasets, "List", datasets.Sequence)):
-        return feature.feature, str(feature.length)
+        items, shape = _items(feature.feature)
+        return items, f"{feature.length},{shape}" if shape else str(feature.length)
     return feature, ""
 
 

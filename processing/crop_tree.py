@@ -7,14 +7,15 @@
 with split `train` or `val`. `docs/crops.md` lists the fields.
 
 A category of a split is the unit of work. Its two folders are written aside and get their names when they are
-whole, the list after them and the marker last, so that running the same command again continues. A category
-without crops in a split has neither folders nor list there: readers take an empty list for one nameless crop.
+whole, the list after them and the marker last, so that running the same command again continues. An object
+store cannot rename folders: there the files are written in their place, and the list, which names them, when
+all are there. A category without crops in a split has neither folders nor list there: readers take an empty
+list for one nameless crop.
 """
 
 import hashlib
 import json
 import math
-import os
 import shutil
 import struct
 import zlib
@@ -34,12 +35,25 @@ from processing.build import BuildError, BuildReport, count_tasks, locked, repor
 from processing.cluster import joined, there, view_of
 from processing.crops import Crop, CropOptions
 from processing.ledger import Account, finding_to_json
-from processing.shards import ReplacedError, ShardResult, attempt, write_whole
+from processing.shards import ReplacedError, ShardResult
+from processing.store import (
+    Place,
+    StorePath,
+    attempt,
+    files_below,
+    names_in,
+    place,
+    remove_tree,
+    write_all,
+    write_whole,
+)
 from processing.tasks import Task, run
 
 BOOKKEEPING = ".crop"  # in the folder of crops; hidden
 RUN = f"{BOOKKEEPING}/run"  # names the command that is at work
 LIST_NAME = "mesh01.txt"
+KINDS = ("images", "annotations")  # the files of a crop, each in a folder of its own
+BATCH = 64  # files that are sent to a store side by side
 CONFIG = "object_centric"  # whose row rules hold for crops
 
 
@@ -76,7 +90,7 @@ def write_crop_tree(
 
     Args:
         raw: the raw release, a folder or zip, local or any fsspec URL.
-        out: the folder to write, new, empty, or begun by the same command.
+        out: the folder to write, local or the URL of an object store's; new, empty, or begun by this command.
         workers: processes; as many as there are cores where None. The bytes do not depend on it.
         scheduler: of a Dask cluster that does the work instead: its address or the path of its file.
 
@@ -86,8 +100,8 @@ def write_crop_tree(
         WorkerDiedError: if a worker process was killed.
         ClusterError: if the cluster cannot be used.
     """
-    folder, options, tree = Path(out).absolute(), options or CropOptions(), RawTree(raw)
-    if folder.exists() and not (folder / BOOKKEEPING).exists() and any(folder.iterdir()):
+    folder, options, tree = place(out), options or CropOptions(), RawTree(raw)
+    if (held := names_in(folder)) and BOOKKEEPING not in held:
         raise BuildError(f"{folder}: holds files that no crop made; name another folder")
     with joined(scheduler) as client, locked(folder, BOOKKEEPING):
         survey = ImageNet3D.survey(tree)
@@ -105,10 +119,10 @@ def write_crop_tree(
     return CropReport(report, _lacking(folder))
 
 
-def _lacking(folder: Path) -> dict[str, tuple[str, ...]]:
+def _lacking(folder: Place) -> dict[str, tuple[str, ...]]:
     """Split -> categories that only the other split has crops of."""
     found = {
-        split: {path.parent.name for path in (folder / split / "lists").glob(f"*/{LIST_NAME}")}
+        split: {path.partition("/")[0] for path in files_below(folder / split / "lists")}
         for split in SPLITS.values()
     }
     every = set().union(*found.values())
@@ -122,16 +136,17 @@ def _key(survey: Survey, options: CropOptions) -> str:
     return hashlib.sha256(json.dumps([*parts, *crops.libraries()]).encode()).hexdigest()
 
 
-def _prepare(folder: Path, key: str) -> None:
+def _prepare(folder: Place, key: str) -> None:
     """Make the folder ready: continue with the same key, or clear what another one left."""
-    shutil.rmtree(folder / BOOKKEEPING / "tmp", ignore_errors=True)
+    if isinstance(folder, Path):
+        shutil.rmtree(folder / BOOKKEEPING / "tmp", ignore_errors=True)
     if _at_work(folder) != key:
         _clear(folder)
     # The second word tells the file from that of an earlier run, or on another disk.
     write_whole(folder / RUN, f"{key} {attempt()}".encode())
 
 
-def _at_work(folder: Path) -> str | None:
+def _at_work(folder: Place) -> str | None:
     """The key of the command that has the folder; None where none has."""
     try:
         return (folder / RUN).read_text("utf-8").partition(" ")[0]
@@ -139,16 +154,15 @@ def _at_work(folder: Path) -> str | None:
         return None
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Place) -> None:
     """Remove all crops, the markers first, so that nothing half-removed is taken for finished."""
     (folder / RUN).unlink(missing_ok=True)  # no worker of an earlier command writes more
     for name in (f"{BOOKKEEPING}/done", *SPLITS.values()):
-        if (folder / name).is_dir():
-            shutil.rmtree(folder / name)
+        remove_tree(folder / name)
 
 
 def _category_tasks(
-    survey: Survey, options: CropOptions, folder: Path, key: str
+    survey: Survey, options: CropOptions, folder: Place, key: str
 ) -> Iterator[Task[ShardResult]]:
     for entries in survey.entries.values():
         ordered = sorted(entries, key=lambda e: (e.category, e.stem))
@@ -165,7 +179,7 @@ def _category_tasks(
 
 
 def write_category(
-    release: Release, entries: Sequence[Entry], options: CropOptions, folder: Path, key: str
+    release: Release, entries: Sequence[Entry], options: CropOptions, folder: Place, key: str
 ) -> ShardResult:
     """Write the crops of one category of a split.
 
@@ -181,78 +195,117 @@ def write_category(
     marker = folder / BOOKKEEPING / "done" / f"{split}-{category}.json"
     if (done := _finished(marker, key, folder / split, category)) is not None:
         return done
-    aside = folder / BOOKKEEPING / "tmp" / f"{split}-{category}.{attempt()}"
     result = ShardResult(f"{split}-{category}", entries[0].split, entries[0].known)
+    aside = folder / BOOKKEEPING / "tmp" / f"{result.name}.{attempt()}"
+    on_disk = isinstance(folder, Path)
     try:
-        names = write_crops(release, entries, options, aside, result)
+        target = aside if on_disk else _Batches(folder / split, category)
+        names = write_crops(release, entries, options, target, result)
         if _at_work(folder) != key:
             raise ReplacedError(f"{folder}: {result.name} is of a command that another one has replaced")
         if (done := _finished(marker, key, folder / split, category)) is not None:
             return done  # two workers were at it, because one was taken for dead
-        _give_names(aside, folder / split, category, names)
+        if on_disk:
+            _give_names(aside, folder / split, category, names)
+        if names:
+            _write(aside, folder / split / "lists" / category / LIST_NAME, "\n".join(names).encode())
         _write(aside, marker, result.to_json(key).encode())
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if on_disk:
+            shutil.rmtree(aside, ignore_errors=True)
     return result
 
 
 def write_crops(
-    release: Release, entries: Sequence[Entry], options: CropOptions, folder: Path, result: ShardResult
+    release: Release,
+    entries: Sequence[Entry],
+    options: CropOptions,
+    target: "Path | _Batches",
+    result: ShardResult,
 ) -> list[str]:
-    """Write the two files of every crop into `images` and `annotations` of a new folder.
+    """Write the two files of every crop of a category.
 
     Args:
+        target: a folder that is made for them, or what sends them to a store.
         result: gets the account and the findings.
 
     Returns:
         The files' names without ending, in order.
     """
-    for kind in ("images", "annotations"):
-        (folder / kind).mkdir(parents=True)
+    files = _NewFolder(target) if isinstance(target, Path) else target
     account = result.accounts[CONFIG] = Account()
     names: list[str] = []
     for entry in entries:
         findings: list[Finding] = []
         for picture in shards.read_group(release, [entry], [CONFIG], result):
-            names += [_write_crop(folder, picture, crop) for crop in crops.crops(picture, options, findings)]
+            for crop in crops.crops(picture, options, findings):
+                name = f"{picture.entry.stem}_{crop.item.index:02d}"
+                files.write("images", f"{name}.JPEG", crop.jpeg())
+                files.write("annotations", f"{name}.npz", npz(npz_fields(name, picture, crop)))
+                names.append(name)
         result.findings += findings
         account.left_out.update(finding.reason for finding in findings)
+    files.finish()
     account.written = len(names)
     return names
 
 
-def _write_crop(folder: Path, picture: Picture, crop: Crop) -> str:
-    """Write one crop's two files; its name."""
-    name = f"{picture.entry.stem}_{crop.item.index:02d}"
-    fields = npz_fields(name, picture, crop)
-    for path, data in ((f"images/{name}.JPEG", crop.jpeg()), (f"annotations/{name}.npz", npz(fields))):
-        with open(folder / path, "xb", buffering=0) as file:  # noqa: PTH123 - as fast as it gets
+class _NewFolder:
+    """A folder of this machine with one for each kind of file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        for kind in KINDS:
+            (folder / kind).mkdir(parents=True)
+
+    def write(self, kind: str, name: str, data: bytes) -> None:
+        with open(self._folder / kind / name, "xb", buffering=0) as file:  # noqa: PTH123 - as fast as it gets
             file.write(data)
-    return name
+
+    def finish(self) -> None:
+        pass
+
+
+class _Batches:
+    """A category's folders on a store; files are sent side by side, since each takes its time to arrive."""
+
+    def __init__(self, folder: StorePath, category: str) -> None:
+        self._folder, self._category = folder, category
+        self._waiting: dict[str, bytes] = {}
+
+    def write(self, kind: str, name: str, data: bytes) -> None:
+        self._waiting[f"{kind}/{self._category}/{name}"] = data
+        if len(self._waiting) == BATCH:
+            self.finish()
+
+    def finish(self) -> None:
+        write_all(self._folder, self._waiting)
+        self._waiting = {}
 
 
 def _give_names(aside: Path, folder: Path, category: str, names: Sequence[str]) -> None:
     """Move finished folders to their place, in the stead of what an interrupted run left there."""
-    for kind in ("images", "annotations"):
+    for kind in KINDS:
         final = folder / kind / category
         if final.exists():
             shutil.rmtree(final)
         if names:
             final.parent.mkdir(parents=True, exist_ok=True)
             (aside / kind).replace(final)
-    if names:
-        _write(aside, folder / "lists" / category / LIST_NAME, "\n".join(names).encode())
 
 
-def _write(aside: Path, path: Path, data: bytes) -> None:
-    """Write a file under its name at once; like the crops it may be lost with the machine's power."""
+def _write(aside: Place, path: Place, data: bytes) -> None:
+    """Write a file under its name at once; on a disk it may be lost with the power, as crops may."""
+    if isinstance(path, StorePath):
+        write_whole(path, data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = aside / path.name
     temporary.write_bytes(data)
     temporary.replace(path)
 
 
-def _finished(marker: Path, key: str, folder: Path, category: str) -> ShardResult | None:
+def _finished(marker: Place, key: str, folder: Place, category: str) -> ShardResult | None:
     """The result of a category that this command has finished already, if all its files still are there."""
     try:
         result = ShardResult.from_json(marker.read_text("utf-8"), key)
@@ -265,18 +318,15 @@ def _finished(marker: Path, key: str, folder: Path, category: str) -> ShardResul
         return result
     try:
         names = set((folder / "lists" / category / LIST_NAME).read_text("utf-8").split("\n"))
-        whole = all(
-            names == {Path(item.name).stem for item in os.scandir(folder / kind / category) if _size(item)}
-            for kind in ("images", "annotations")
-        )
-    except OSError:
+    except FileNotFoundError:
         return None
+    # A machine that lost its power may leave empty files under their names.
+    whole = all(
+        names
+        == {Path(name).stem for name, state in files_below(folder / kind / category).items() if state.size}
+        for kind in KINDS
+    )
     return result if whole and len(names) == written else None
-
-
-def _size(item: os.DirEntry[str]) -> int:
-    """Bytes of a file; a machine that lost its power may leave empty ones under their names."""
-    return item.stat().st_size
 
 
 # --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ plots.
 import html
 import importlib.util
 import re
-import shutil
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 
 from ImageNet3D import ANGLES, CATEGORIES, OBJECT_STATUS, POSE_FIELDS
 from processing.preview_plots import Plot, Statistics, draw_plots
-from processing.shards import write_whole
+from processing.store import Place, names_in, opened, remove_tree, write_whole
 
 FIGURES = "figures"  # their folder in the built folder
 CAMERA = Path(__file__).parents[1] / "dataset_card" / "camera.svg"
@@ -56,7 +55,7 @@ def can_draw() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def write_figures(folder: Path) -> list[Figure]:
+def write_figures(folder: Place) -> list[Figure]:
     """Write the plots, where they can be drawn, and the figure of the camera; give the plots back."""
     plots = draw_plots(read_statistics(folder)) if can_draw() else []
     figures = []
@@ -68,12 +67,12 @@ def write_figures(folder: Path) -> list[Figure]:
     return figures
 
 
-def clear_figures(folder: Path) -> None:
+def clear_figures(folder: Place) -> None:
     """Remove what another build wrote."""
-    shutil.rmtree(folder / FIGURES, ignore_errors=True)
+    remove_tree(folder / FIGURES)
 
 
-def read_statistics(folder: Path) -> Statistics:
+def read_statistics(folder: Place) -> Statistics:
     """Count the objects of pose and the pictures of classification (of pose, where it is not built).
 
     Only columns of numbers are read: no picture leaves the disk.
@@ -90,9 +89,11 @@ def read_statistics(folder: Path) -> Statistics:
     return statistics
 
 
-def _tables(folder: Path, config: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    for path in sorted(folder.glob(f"{config}/*.parquet")):
-        yield pq.read_table(path, columns=columns, partitioning=None)
+def _tables(folder: Place, config: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    for name in names_in(folder / config):
+        if name.endswith(".parquet"):
+            with opened(folder / config / name) as source:
+                yield pq.read_table(source, columns=columns, partitioning=None)
 
 
 def _pairs(table: pa.Table, first: str, second: str) -> Iterator[tuple]:

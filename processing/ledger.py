@@ -109,7 +109,8 @@ class Books:
 
 
 def _unit(config: str) -> str:
-    return "pictures" if config in ("classification", "captions") else "objects"
+    units = {"classification": "pictures", "captions": "pictures", "cad": "meshes"}
+    return units.get(config, "categories" if config == "categories" else "objects")
 
 
 def _reasons(account: Account) -> str:

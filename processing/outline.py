@@ -39,6 +39,8 @@ class Drawing:
 
     silhouette: tuple[NDArray[np.float64], ...]  # closed outlines (n, 2) of regions and of their holes
     edges: NDArray[np.float64]  # (n, 2, 2), visible edges inside the silhouette, the longest first
+    seen: NDArray[np.int64]  # (rows, columns), the face seen in each sample of the window; -1 for none
+    window: tuple[float, float, float, float]  # x1, y1, x2, y2 of these samples in the picture
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,20 @@ class _Window:
     size: tuple[int, int]  # width, height, samples
     samples: float  # a pixel
 
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x1, y1, x2, y2, pixels."""
+        x, y = map(float, self.origin)
+        return x, y, x + float(self.size[0] / self.samples), y + float(self.size[1] / self.samples)
+
     def from_pixels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         return (points - self.origin) * self.samples
 
 
-def draw(
+def trace(
     mesh: Mesh, pixels: NDArray[np.float64], depth: NDArray[np.float64], size: tuple[float, float]
 ) -> Drawing | None:
-    """Draw a projected mesh.
+    """Trace a projected mesh.
 
     Args:
         pixels: (M, 2), where the mesh's vertices land, as `geometry.project` returns them.
@@ -72,7 +80,7 @@ def draw(
     coverage = rasterize(window.from_pixels(pixels), depth, mesh.faces, window.size)
     silhouette = _silhouette(coverage.face >= 0, window)
     edges = _visible_edges(mesh, pixels, depth, window, coverage.depth)
-    return Drawing(silhouette, edges) if silhouette or len(edges) else None
+    return Drawing(silhouette, edges, coverage.face, window.box) if silhouette or len(edges) else None
 
 
 def _window(pixels: NDArray[np.float64], size: tuple[float, float]) -> _Window | None:

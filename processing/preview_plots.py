@@ -20,7 +20,9 @@ from ImageNet3D import ANGLES, KNOWN_CATEGORIES, OBJECT_STATUS
 BINS = 36  # of an angle, centred on whole tens of degrees, so that 0 falls into one bin
 DISTANCE_BINS = 40
 DISTANCE_QUANTILE = 0.99  # larger distances go into the last bin
-SIZE_BINS_PER_OCTAVE = 4
+SIZE_BINS_PER_OCTAVE = (4, 3, 2, 1)  # the first that gives no more than MAX_BUBBLES
+MAX_BUBBLES = 150  # each takes half a kilobyte
+BOX_BINS_PER_OCTAVE = 4
 CATEGORIES_IN_COLUMN = 40
 
 # Colours matplotlib is given -> what the page's style sheet calls them.
@@ -57,6 +59,7 @@ class Statistics:
         distances: of posed objects, units of the CAD model; <= 0 was never placed in depth.
         quality: (object_status, dense) of all objects, None where it is not annotated.
         sizes: (width, height) of pictures, pixels.
+        boxes: square root of each box's area, pixels.
     """
 
     pictures: Counter[str] = field(default_factory=Counter)
@@ -67,6 +70,7 @@ class Statistics:
     distances: array[float] = field(default_factory=lambda: array("d"))
     quality: Counter[tuple[str | None, bool | None]] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    boxes: array[float] = field(default_factory=lambda: array("d"))
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ def draw_plots(statistics: Statistics) -> list[Plot]:
         plots.append(_distance_plot(statistics.distances))
     if statistics.objects.total():
         plots.append(_quality_plot(statistics.quality))
+    if statistics.boxes:
+        plots.append(_box_plot(statistics.boxes))
     if statistics.sizes:
         plots.append(_size_plot(statistics.sizes))
     if statistics.objects.total():
@@ -226,15 +232,29 @@ def _annotate_bar(axes: Any, count: int, row: int) -> None:
     axes.annotate(f"{count:,}", (count, row), (3, 0), textcoords="offset points", va="center", fontsize=7)
 
 
+def _box_plot(boxes: array[float]) -> Plot:
+    """A histogram over logarithms: there are boxes of some ten and of a thousand pixels."""
+    values = np.maximum(np.asarray(boxes), 1)
+    low, high = math.floor(np.log2(values.min())), math.floor(np.log2(values.max())) + 1
+    edges = np.linspace(low, high, (high - low) * BOX_BINS_PER_OCTAVE + 1)
+    counts, _ = np.histogram(np.log2(values), edges)
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot(xlabel="side of a square of the same area (pixels)", ylabel="objects")
+        axes.grid(axis="y")
+        axes.bar(edges[:-1], counts, np.diff(edges) * 0.92, align="edge", color=FIRST)
+        ticks = range(low, high + 1)
+        axes.set_xticks(ticks, [f"{2.0**power:g}" for power in ticks])
+
+    note = f"half of them are {np.median(values):,.0f} pixels or more across"
+    return Plot("Box sizes", note, _svg("boxes", (3.6, 3.3), draw))
+
+
 def _size_plot(sizes: Counter[tuple[int, int]]) -> Plot:
     """Bubbles, one for each cell of a logarithmic grid: the release has thousands of different sizes."""
-    cells: dict[tuple[int, ...], list[float]] = {}
-    for (width, height), count in sorted(sizes.items()):
-        key = tuple(math.floor(SIZE_BINS_PER_OCTAVE * math.log2(side)) for side in (width, height))
-        cell = cells.setdefault(key, [0, 0, 0])
-        for i, value in enumerate((width * count, height * count, count)):
-            cell[i] += value
-    width, height, count = np.array(list(cells.values())).T
+    grids = (_size_cells(sizes, bins) for bins in SIZE_BINS_PER_OCTAVE)
+    cells = next((found for found in grids if len(found) <= MAX_BUBBLES), [])
+    width, height, count = np.array(cells or _size_cells(sizes, SIZE_BINS_PER_OCTAVE[-1])).T
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot(
@@ -247,7 +267,8 @@ def _size_plot(sizes: Counter[tuple[int, int]]) -> Plot:
         )
         low = 2 ** math.floor(math.log2(min(map(min, sizes))))
         high = 2 ** math.ceil(math.log2(max(map(max, sizes)) + 1))
-        ticks = [2**power for power in range(int(math.log2(low)), int(math.log2(high)) + 1)]
+        powers = range(int(math.log2(low)), int(math.log2(high)) + 1)
+        ticks = [2**power for power in powers[:: math.ceil(len(powers) / 7)]]
         for axis, limits in ((axes.xaxis, axes.set_xlim), (axes.yaxis, axes.set_ylim)):
             axis.set_ticks(ticks, [str(tick) for tick in ticks])
             axis.set_ticks([], minor=True)
@@ -257,6 +278,17 @@ def _size_plot(sizes: Counter[tuple[int, int]]) -> Plot:
     (width_most, height_most), _ = max(sizes.items(), key=lambda item: (item[1], item[0]))
     note = f"area ∝ pictures; {width_most} x {height_most} is the most common size"
     return Plot("Picture sizes", note, _svg("sizes", (3.6, 3.3), draw))
+
+
+def _size_cells(sizes: Counter[tuple[int, int]], bins_per_octave: int) -> list[list[float]]:
+    """Sums of width, of height and of pictures, for each cell in which there are any."""
+    cells: dict[tuple[int, ...], list[float]] = {}
+    for (width, height), count in sorted(sizes.items()):
+        key = tuple(math.floor(bins_per_octave * math.log2(side)) for side in (width, height))
+        cell = cells.setdefault(key, [0, 0, 0])
+        for i, value in enumerate((width * count, height * count, count)):
+            cell[i] += value
+    return list(cells.values())
 
 
 def _category_plot(statistics: Statistics) -> Plot:

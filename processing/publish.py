@@ -39,6 +39,7 @@ from processing.repository import (
     Revision,
 )
 from processing.shards import BOOKKEEPING
+from processing.store import PlaceError, place
 
 # What was published, in the repository itself.
 MANIFEST = "imagenet3d_manifest.json"
@@ -170,10 +171,15 @@ def publish(
         endpoint: of the Hub; HF_ENDPOINT by default.
 
     Raises:
+        PlaceError: for a folder of an object store.
         PublishError: if the folder is not whole, or for anything that the Hub refuses.
         OSError: if a file of the folder cannot be read.
     """
-    folder, target = Path(out), revision or MAIN
+    folder, target = place(out), revision or MAIN
+    if not isinstance(folder, Path):
+        raise PlaceError(
+            f"{out}: publish sends a folder of this machine; copy it here first (docs/stores.md)"
+        )
     _verify(folder, workers)
     release = read_release(folder)
     repository = Repository(repo, token=token, endpoint=endpoint)

@@ -6,11 +6,12 @@ belongs to the nearest triangle that covers its centre. Neighbouring triangles s
 gap.
 
 Sizes are (width, height), as in Pillow. There are no loops over faces: an array holds the runs of pixels, or
-the covered pixels, of all faces at once.
+the covered pixels, of many faces at once, and of no more than memory is meant for.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 
 # Light that reaches a face turned away from the lamp, as a share of full light.
 AMBIENT = 0.35
+# Where the lamp stands in camera space: above the camera's left shoulder.
+LIGHT = (-0.45, 0.8, 0.55)
+
+# Pixels of the faces that are drawn at once; each takes some 150 bytes on the way.
+_BATCH = 2**20
+_ROW_COST = 4  # what a row of a face takes besides its pixels, as pixels
 
 
 class Coverage(NamedTuple):
@@ -54,18 +61,42 @@ def rasterize(points: ArrayLike, depth: ArrayLike, faces: ArrayLike, size: tuple
         The face and its perspective-correct depth at each pixel's centre.
     """
     width, height = size
+    faces = np.asarray(faces)
     seen = np.full(height * width, -1, dtype=np.int64)
     nearness = np.zeros(height * width)  # 1 / depth is linear in the picture, depth itself is not
-    face, row, first, count, left, right = _runs_of_pixels(points, depth, np.asarray(faces), size)
-    run, column = _concatenated_ranges(first, count)
-    share = (column + 0.5 - left[run, 0]) / (right[run, 0] - left[run, 0])
-    value = left[run, 1] + share * (right[run, 1] - left[run, 1])
-    pixel = row[run] * width + column
-    np.maximum.at(nearness, pixel, value)
-    nearest = value == nearness[pixel]
-    seen[pixel[nearest]] = face[run[nearest]]
+    ends = np.cumsum(drawing_costs(points, faces, size))
+    cuts = np.searchsorted(ends, np.arange(_BATCH, ends[-1], _BATCH)) if len(faces) else []
+    for start, end in itertools.pairwise([0, *cuts, len(faces)]):
+        face, row, first, count, left, right = _runs_of_pixels(points, depth, faces[start:end], size)
+        run, column = _concatenated_ranges(first, count)
+        share = (column + 0.5 - left[run, 0]) / (right[run, 0] - left[run, 0])
+        value = left[run, 1] + share * (right[run, 1] - left[run, 1])
+        pixel = row[run] * width + column
+        np.maximum.at(nearness, pixel, value)
+        nearest = value == nearness[pixel]
+        seen[pixel[nearest]] = start + face[run[nearest]]
     with np.errstate(divide="ignore"):
         return Coverage(seen.reshape(height, width), (1 / nearness).reshape(height, width))
+
+
+def drawing_costs(points: ArrayLike, faces: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
+    """How much there is to draw of each face, whether or not another one covers it.
+
+    Args:
+        points: (M, 2), as in `rasterize`.
+        faces: (F, 3), as in `rasterize`.
+        size: width and height of the picture, pixels.
+
+    Returns:
+        (F,), about its pixels inside the picture and some for each of their rows; 1 or more.
+    """
+    corners = np.nan_to_num(np.asarray(points, dtype=np.float64))[np.asarray(faces)]
+    inside = np.clip(corners, 0, size)
+    columns, rows = np.moveaxis(inside.max(axis=1) - inside.min(axis=1), -1, 0)
+    with np.errstate(over="ignore", invalid="ignore"):  # far outside; the box's area is what counts then
+        one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+        area = np.abs(one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]) / 2
+    return 1 + _ROW_COST * rows + np.fmin(area, columns * rows)
 
 
 def shade(

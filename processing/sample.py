@@ -41,7 +41,7 @@ from processing.geometry import (
     rotation_from_viewpoint,
     wrap_angle,
 )
-from processing.raster import rasterize, render, shade
+from processing.raster import LIGHT, rasterize, render, shade
 from processing.shapes import Model, draw_model, off_bytes
 
 # --------------------------------------------------------------------------------------------------------
@@ -396,9 +396,6 @@ def _posed(placed: Placed) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------------
 # Pictures
 # --------------------------------------------------------------------------------------------------------
-
-# Where the lamp stands in camera space: above the camera's left shoulder.
-LIGHT = (-0.45, 0.8, 0.55)
 
 
 def _picture(rng: np.random.Generator, scene: Scene) -> NDArray[np.uint8]:

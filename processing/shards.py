@@ -7,14 +7,11 @@ stopped and never mixes two builds.
 
 import hashlib
 import json
-import os
-import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,9 +19,21 @@ import pyarrow.parquet as pq
 import ImageNet3D
 from ImageNet3D import Entry, Finding, ObjectAnnotation, Picture, Release, Unusable
 from processing import object_centric
+from processing.categories import CategoryCounts
 from processing.crops import why_not_cropped
 from processing.ledger import NO_CAPTION, Account, reason_of_objects
 from processing.plan import MAX_ROW_GROUP_PICTURES, Shard
+from processing.store import (
+    FileState,
+    NewFile,
+    Place,
+    StoreError,
+    attempt,
+    digest,
+    new_file,
+    state_of,
+    write_whole,
+)
 
 # The configs of whole pictures that have files; open_vocab_known and open_vocab_unknown are views of pose.
 TABLES = ("pose", "classification", "captions")
@@ -39,7 +48,6 @@ _DICTIONARY_LIMIT = 2**30
 
 BOOKKEEPING = ".build"  # in the built folder; hidden, never published
 PLAN = f"{BOOKKEEPING}/plan.json"  # names the build that is at work
-UNFINISHED = ".unfinished"  # the ending of a hidden file that a killed process may leave behind
 
 
 class ReplacedError(RuntimeError):
@@ -56,6 +64,7 @@ class WrittenFile:
         sha256: hexadecimal.
         rows: of the file.
         table_bytes: of the rows as Arrow tables.
+        tag: of the content, as the store gave it; "" on a disk.
     """
 
     path: str
@@ -63,6 +72,15 @@ class WrittenFile:
     sha256: str
     rows: int
     table_bytes: int
+    tag: str = ""
+
+
+class Named(Protocol):
+    """A shard of any kind: of it, this module's bookkeeping needs the name."""
+
+    @property
+    def name(self) -> str:
+        """Of its marker."""
 
 
 @dataclass
@@ -72,21 +90,23 @@ class ShardResult:
     Attributes:
         name: of the shard.
         split: of all its pictures.
-        known: whether its categories are known ones.
+        known: whether its categories are known ones; None for meshes and categories.
         files: config -> file; a config without rows has none.
         accounts: config -> account.
         findings: in the order of the pictures.
         pictures, objects: as read.
+        categories: what there is of each.
     """
 
     name: str
     split: str
-    known: bool
+    known: bool | None
     files: dict[str, WrittenFile] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     pictures: int = 0
     objects: int = 0
+    categories: CategoryCounts = field(default_factory=CategoryCounts)
 
     def to_json(self, key: str) -> str:
         """The marker of a shard of the build `key`."""
@@ -94,6 +114,7 @@ class ShardResult:
             **asdict(self),
             "key": key,
             "accounts": {config: account.to_dict() for config, account in self.accounts.items()},
+            "categories": self.categories.to_dict(),
         }
         return json.dumps(data, indent=1)
 
@@ -107,12 +128,13 @@ class ShardResult:
         data["accounts"] = {
             config: Account.from_dict(account) for config, account in data["accounts"].items()
         }
+        data["categories"] = CategoryCounts.from_dict(data["categories"])
         data["findings"] = [Finding(**finding) for finding in data["findings"]]
         return cls(**data)
 
 
 def write_shard(
-    release: Release, shard: Shard, configs: Sequence[str], folder: Path, key: str
+    release: Release, shard: Shard, configs: Sequence[str], folder: Place, key: str
 ) -> ShardResult:
     """Read a shard's pictures and write its file for each config.
 
@@ -131,10 +153,11 @@ def write_shard(
     result.accounts = {config: Account() for config in configs}
     with ExitStack() as stack:
         writers = {
-            c: stack.enter_context(_ShardWriter(folder, f"{c}/{shard.name}.parquet", c)) for c in configs
+            c: stack.enter_context(ShardWriter(folder, f"{c}/{shard.name}.parquet", c)) for c in configs
         }
         for group in shard.row_groups:
             pictures = read_group(release, group, configs, result)
+            result.categories.add_pictures(shard.split, pictures)
             for config, writer in writers.items():
                 writer.write(_rows(config, pictures, release, result))
         if at_work(folder) != key:
@@ -158,7 +181,7 @@ def _rows(config: str, pictures: Sequence[Picture], release: Release, result: Sh
     return table
 
 
-def at_work(folder: Path) -> str | None:
+def at_work(folder: Place) -> str | None:
     """The key of the build that has a folder; None where none has."""
     try:
         return json.loads((folder / PLAN).read_text("utf-8"))["key"]
@@ -166,7 +189,7 @@ def at_work(folder: Path) -> str | None:
         return None
 
 
-def finished_shard(folder: Path, shard: Shard, key: str) -> ShardResult | None:
+def finished_shard(folder: Place, shard: Named, key: str) -> ShardResult | None:
     """The result of a shard that this build has finished already, if its files still are what was written."""
     try:
         result = ShardResult.from_json(marker_path(folder, shard.name).read_text("utf-8"), key)
@@ -177,19 +200,22 @@ def finished_shard(folder: Path, shard: Shard, key: str) -> ShardResult | None:
     return result
 
 
-def is_whole(folder: Path, file: WrittenFile) -> bool:
-    """Whether a file's bytes are those that were written."""
-    try:
-        with (folder / file.path).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
-    except FileNotFoundError:
-        return False
+def is_whole(folder: Place, file: WrittenFile, state: FileState | None = None) -> bool:
+    """Whether a file's bytes are those that were written; a store tells by its tag, without reading them.
+
+    Args:
+        state: of the file, where it is known already.
+    """
+    if file.tag and (state or state_of(folder / file.path)) == FileState(file.size, file.tag):
+        return True
+    return digest(folder / file.path) == (file.size, file.sha256)
 
 
 def count_left_out(release: Release, entries: Sequence[Entry], configs: Sequence[str]) -> ShardResult:
     """Account for pictures of one split and kind that no shard takes; their objects are counted too."""
     result = ShardResult("left out", entries[0].split, entries[0].known)
     result.accounts = {config: Account() for config in configs}
+    release = release.fetched((entry for entry in entries if entry.reason != "list_bad_id"), pictures=False)
     for entry in entries:
         objects = 0
         if entry.reason != "list_bad_id":
@@ -208,6 +234,7 @@ def read_group(
     Runs of pictures that stand alike in several configs are stored once.
     """
     pictures: list[Picture] = []
+    release = release.fetched(entries)
     for entry in entries:
         findings: list[Finding] = []
         objects, file = 0, entry.annotation_file
@@ -250,12 +277,11 @@ def _count_picture(
         account.left_out.update({why: count for why, count in lost.items() if count})
 
 
-class _ShardWriter:
-    """Writes one Parquet file under a temporary name; `finish` gives it its own."""
+class ShardWriter:
+    """Writes one Parquet file, which gets its name from `finish`."""
 
-    def __init__(self, folder: Path, path: str, config: str) -> None:
+    def __init__(self, folder: Place, path: str, config: str) -> None:
         self._folder, self._path = folder, path
-        self._temporary = folder / BOOKKEEPING / "tmp" / f"{path.replace('/', '-')}.{attempt()}"
         self._schema = shard_schema(config)
         repeated = config in TABLES
         self._dictionary_columns = _DICTIONARY_COLUMNS if repeated else _DERIVED_DICTIONARY_COLUMNS
@@ -263,9 +289,9 @@ class _ShardWriter:
         self._rows_per_group = None if repeated else MAX_ROW_GROUP_PICTURES
         self._rows = self._table_bytes = 0
 
-    def __enter__(self) -> "_ShardWriter":
-        self._temporary.parent.mkdir(parents=True, exist_ok=True)
-        self._sink = _HashingFile(self._temporary.open("wb"))
+    def __enter__(self) -> "ShardWriter":
+        aside = self._folder / BOOKKEEPING / "tmp" / f"{self._path.replace('/', '-')}.{attempt()}"
+        self._sink = _HashingFile(new_file(self._folder / self._path, aside))
         try:
             self._parquet = pq.ParquetWriter(
                 self._sink,
@@ -276,16 +302,14 @@ class _ShardWriter:
                 write_page_checksum=True,
             )
         except BaseException:
-            self._sink.close()
-            self._temporary.unlink()
+            self._sink.discard()
             raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        with ExitStack() as stack:  # all of it, also when the disk is full and the footer cannot be written
-            stack.callback(self._temporary.unlink, missing_ok=True)
-            stack.callback(self._sink.close)
-            stack.callback(self._parquet.close)
+        with ExitStack() as stack:  # all of it, also when the disk is full
+            stack.callback(self._parquet.close)  # its footer goes nowhere
+            stack.callback(self._sink.discard)
 
     def write(self, table: pa.Table) -> None:
         """Write the rows of one row group of the plan."""
@@ -299,47 +323,51 @@ class _ShardWriter:
     def finish(self) -> WrittenFile | None:
         """Close the file and give it its final name; None, and no file, if it has no rows."""
         self._parquet.close()
-        self._sink.close()
         if not self._rows:
             return None
-        final = self._folder / self._path
-        final.parent.mkdir(parents=True, exist_ok=True)
-        _give_name(self._temporary, final)
-        digest = self._sink.sha256.hexdigest()
-        return WrittenFile(self._path, self._sink.size, digest, self._rows, self._table_bytes)
+        self._sink.commit()
+        state = state_of(self._folder / self._path)
+        if state is None or state.size != self._sink.size:
+            raise StoreError(
+                f"{self._folder / self._path}: changed as it was written; is another build at work?"
+            )
+        sha256 = self._sink.sha256.hexdigest()
+        return WrittenFile(self._path, state.size, sha256, self._rows, self._table_bytes, state.tag)
 
 
 class _HashingFile:
-    """A file to write that knows the checksum of its bytes, and that they are on the disk when closed."""
+    """A new file that knows the checksum of its bytes; once it is done, what is written goes nowhere."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    closed = False  # for pyarrow
+
+    def __init__(self, file: NewFile) -> None:
+        self._file = file
+        self._done = False
         self.sha256 = hashlib.sha256()
         self.size = 0
 
-    def write(self, data: Any) -> int:
+    def write(self, data: Any) -> None:
         """Write and digest."""
-        self.sha256.update(data)
-        self.size += len(data)
-        return self._stream.write(data)
+        if not self._done:
+            self.sha256.update(data)
+            self.size += len(data)
+            self._file.write(data)
 
     def flush(self) -> None:
-        """Flush to the operating system."""
-        self._stream.flush()
-
-    @property
-    def closed(self) -> bool:
-        """As of a file."""
-        return self._stream.closed
+        """Nothing: `commit` does it."""
 
     def close(self) -> None:
-        """Flush to the disk and close."""
-        if not self._stream.closed:
-            try:
-                self._stream.flush()
-                os.fsync(self._stream.fileno())
-            finally:
-                self._stream.close()
+        """Nothing: `commit` or `discard` does it."""
+
+    def commit(self) -> None:
+        """Give the file its name."""
+        self._file.commit()
+        self._done = True
+
+    def discard(self) -> None:
+        """Throw the file away, unless it has its name."""
+        self._done = True
+        self._file.discard()
 
 
 def shard_schema(config: str) -> pa.Schema:
@@ -362,36 +390,6 @@ def portable(features: Any) -> Any:
     return {name: portable(value) for name, value in features.items()}
 
 
-def marker_path(folder: Path, name: str) -> Path:
+def marker_path(folder: Place, name: str) -> Place:
     """Where a finished shard's marker stands."""
     return folder / BOOKKEEPING / "done" / f"{name}.json"
-
-
-def attempt() -> str:
-    """An ending for temporary names: two machines may be at the same file, and have the same process ids."""
-    return uuid.uuid4().hex
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that its name never stands for half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{attempt()}{UNFINISHED}")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        _give_name(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _give_name(temporary: Path, final: Path) -> None:
-    """Rename a file that is on the disk, and return when its name is on the disk too."""
-    temporary.replace(final)
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

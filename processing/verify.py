@@ -5,31 +5,45 @@ in: a file whose bytes are not those that were written is not looked into furthe
 
 What only the checksums find, should the manifest be rewritten along with a shard: a changed number that is
 still a plausible one, and a changed bit of a picture that decodes all the same. With the raw release these
-are found too, but for changes in a crop's pixels that are no larger than rounding.
+are found too, but for changes in the pixels of a crop or a thumbnail that are no larger than rounding.
 """
 
 import itertools
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import datasets
 import pyarrow.parquet as pq
+from fsspec.utils import glob_translate
 from huggingface_hub import DatasetCard
 
 import ImageNet3D
 from ImageNet3D import RawTree, ReleaseError, Survey, known_only
+from processing import cad
 from processing.card import table_of
+from processing.categories import CategoryCounts
 from processing.checks import ALL_TABLES, SHARD_NAME, VIEWER_PAGE_BYTES, VIEWER_PAGE_ROWS, Problem, ShardFacts
 from processing.cluster import joined, there, view_of
 from processing.ledger import finding_to_json
+from processing.mesh import WHAT_TO_INSTALL
 from processing.plan import shard_pattern
+from processing.references import REFERENCE_TABLES
 from processing.shards import BOOKKEEPING, ShardResult
+from processing.store import Place, files_below, opened, place, read_all
 from processing.tasks import Task, run
 from processing.verify_raw import check_left_out
+from processing.verify_references import (
+    check_categories,
+    check_category_rows,
+    check_meshes,
+    check_reference,
+    meshes_by_key,
+)
 from processing.verify_shard import check_files, check_shard
 
 _LEFT_OUT_BATCH = 500  # pictures that no shard has, a task
@@ -41,32 +55,54 @@ class Built:
 
     Attributes:
         folder: of the build.
+        present: all files that are in it, by path.
         manifest: path -> {"size", "sha256"}.
         planned: shard name -> pictures.
+        references: path -> name, of the shards of meshes and categories.
         results: shard name -> what became of it.
         ledger: its lines.
     """
 
-    folder: Path
+    folder: Place
+    present: Collection[str]
     manifest: Mapping[str, Mapping[str, Any]]
     planned: Mapping[str, int]
+    references: Mapping[str, str]
     results: Mapping[str, ShardResult]
     ledger: Sequence[str]
 
     @property
     def tables(self) -> list[str]:
-        """The configs that have files."""
-        built = {config for result in self.results.values() for config in result.accounts}
-        return [config for config in ALL_TABLES if config in built]
+        """The configs of pictures that have files."""
+        return [config for config in ALL_TABLES if config in self._built]
+
+    @property
+    def reference_tables(self) -> list[str]:
+        """The configs that other rows refer to, as far as they are built."""
+        return [config for config in REFERENCE_TABLES if config in self._built]
+
+    @property
+    def _built(self) -> set[str]:
+        return {config for result in self.results.values() for config in result.accounts}
+
+    def paths_of(self, config: str) -> list[str]:
+        """The files of a config, as the manifest lists them."""
+        return [path for path in self.manifest if path.startswith(f"{config}/")]
+
+    def counts(self) -> CategoryCounts:
+        """What there is of each category, as the build counted."""
+        counts = CategoryCounts()
+        for result in self.results.values():
+            counts.add(result.categories)
+        return counts
 
     def files(self) -> list[str]:
         """What is in the folder to be published."""
-        paths = (path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file())
-        return sorted(path.as_posix() for path in paths if path.parts[0] != BOOKKEEPING)
+        return sorted(path for path in self.present if not path.startswith(f"{BOOKKEEPING}/"))
 
     def matching(self, pattern: str) -> list[str]:
         """The files that a pattern of the card finds."""
-        return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.glob(pattern))
+        return [path for path in self.files() if re.fullmatch(glob_translate(pattern), path)]
 
     def shards(self) -> dict[str, dict[str, str]]:
         """Shard name -> config -> path, of the shards that are there and listed."""
@@ -79,7 +115,7 @@ class Built:
 
 
 def verify(
-    out: str | Path,
+    out: str | PathLike[str],
     raw: str | None = None,
     captions: str | None = None,
     workers: int | None = None,
@@ -88,7 +124,7 @@ def verify(
     """Check a built folder.
 
     Args:
-        out: the built folder.
+        out: the built folder, local or the URL of an object store's.
         raw: the raw release, to compare every value with.
         captions: as given to the build.
         workers: processes; as many as there are cores by default.
@@ -99,17 +135,21 @@ def verify(
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole.
+        ImportError: if the folder has meshes and trimesh is not installed.
         WorkerDiedError: if a worker process was killed.
         ClusterError: if the cluster cannot be used.
     """
-    built = read_bookkeeping(Path(out).absolute())
+    built = read_bookkeeping(place(out))
     if isinstance(built, Problem):
         return [built]
+    if built.paths_of("cad") and not cad.can_build():
+        raise ImportError(WHAT_TO_INSTALL)
     survey = _survey(built, raw, captions) if raw is not None else None
     with joined(scheduler) as client:
         elsewhere = there(client, view_of(built.folder / BOOKKEEPING / "manifest.json", survey))
         facts: list[ShardFacts] = list(run(_tasks(built, survey), workers, "verify", elsewhere))
     seen = _all_seen(facts)
+    tables = [*built.tables, *built.reference_tables]
     across: list[Iterable[Problem]] = [
         check_listing(built),
         check_names(built),
@@ -117,7 +157,14 @@ def verify(
         check_books(built, seen.rows),
         check_card(built, seen),
     ]
-    if survey is not None:
+    read = [config for config in tables if all(path in seen.rows for path in built.paths_of(config))]
+    if "cad" in read:
+        across.append(check_meshes(seen.meshes, survey, built.ledger))
+    if "categories" in read:
+        across.append(check_categories(seen.category_rows, built.counts(), seen.categories, tables, read))
+        if survey is not None:
+            across.append(check_category_rows(seen.category_rows, built.counts(), survey, tables))
+    if survey is not None and tables != ["cad"]:
         across.append(check_nothing_lost(built, survey))
     return sorted(_shortened([*seen.problems, *itertools.chain.from_iterable(across)]))
 
@@ -130,22 +177,28 @@ def _all_seen(facts: Iterable[ShardFacts]) -> ShardFacts:
         seen.rows |= fact.rows
         seen.row_groups |= fact.row_groups
         seen.values |= fact.values
+        seen.meshes += fact.meshes
+        seen.category_rows += fact.category_rows
+        seen.categories.add(fact.categories)
     return seen
 
 
-def read_bookkeeping(folder: Path) -> Built | Problem:
+def read_bookkeeping(folder: Place) -> Built | Problem:
     """What the build wrote down; a problem where that is missing or damaged: nothing can be proven then."""
-    book = folder / BOOKKEEPING
-    if not (folder / "README.md").is_file() or not (book / "manifest.json").is_file():
+    book, present = folder / BOOKKEEPING, files_below(folder)
+    if not {"README.md", f"{BOOKKEEPING}/manifest.json"} <= present.keys():
         return Problem(str(folder), "unfinished")
     try:
         manifest = json.loads((book / "manifest.json").read_text("utf-8"))
-        planned = json.loads((book / "plan.json").read_text("utf-8"))["shards"]
-        key = manifest["key"]
-        markers = [path.read_text("utf-8") for path in sorted((book / "done").glob("*.json"))]
-        results = [result for text in markers if (result := ShardResult.from_json(text, key)) is not None]
+        plan = json.loads((book / "plan.json").read_text("utf-8"))
+        markers = [
+            path for path in present if re.fullmatch(rf"{re.escape(BOOKKEEPING)}/done/[^/]*\.json", path)
+        ]
+        texts = (data.decode() for data in read_all(folder, markers))
+        results = [r for text in texts if (r := ShardResult.from_json(text, manifest["key"])) is not None]
         ledger = (book / "ledger.jsonl").read_text("utf-8").splitlines()
-        return Built(folder, manifest["files"], planned, {result.name: result for result in results}, ledger)
+        named = {result.name: result for result in results}
+        return Built(folder, present, manifest["files"], plan["shards"], plan["references"], named, ledger)
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Problem(str(folder), "bookkeeping_damaged", f"{type(error).__name__}: {error}")
 
@@ -172,9 +225,14 @@ def _tasks(built: Built, survey: Survey | None) -> list[Task["ShardFacts"]]:
             Task(check_shard, (built.folder, name, paths, listed, built.tables, release, own), pictures, name)
         )
     in_shards = {path for paths in shards.values() for path in paths.values()}
+    in_shards |= built.references.keys()
+    meshes = meshes_by_key(survey) if survey else {}
+    for path in sorted(built.references.keys() & built.manifest.keys()):
+        arguments = (built.folder, path, built.manifest[path], release, meshes)
+        tasks.append(Task(check_reference, arguments, 1, path))
     others = {path: entry for path, entry in built.manifest.items() if path not in in_shards}
     tasks.append(Task(check_files, (built.folder, others), 1, "other files"))
-    missing = list(entries.values())
+    missing = list(entries.values()) if built.planned else []
     for start in range(0, len(missing), _LEFT_OUT_BATCH):
         batch = missing[start : start + _LEFT_OUT_BATCH]
         tasks.append(
@@ -188,14 +246,14 @@ def _tasks(built: Built, survey: Survey | None) -> list[Task["ShardFacts"]]:
     return tasks
 
 
-def _image_ids(folder: Path, paths: Iterable[str]) -> dict[str, None]:
+def _image_ids(folder: Place, paths: Iterable[str]) -> dict[str, None]:
     """The pictures of a shard; none of a file that cannot be read, which its own check says."""
     ids: dict[str, None] = {}
     for path in paths:
         try:
-            ids.update(
-                dict.fromkeys(pq.read_table(folder / path, columns=["image_id"])["image_id"].to_pylist())
-            )
+            with opened(folder / path) as source:
+                table = pq.read_table(source, columns=["image_id"], partitioning=None)
+            ids.update(dict.fromkeys(table["image_id"].to_pylist()))
         except Exception:  # noqa: S112 - damaged Parquet fails in many ways
             continue
     return ids
@@ -253,8 +311,12 @@ def check_names(built: Built) -> Iterator[Problem]:
             yield Problem(split, "shard_name", f"{len(found)} shards of {int(total)}")
     for path in built.manifest:
         config, _, name = path.removesuffix(".parquet").partition("/")
-        if config in ALL_TABLES and name not in built.planned:
+        if (config in ALL_TABLES and name not in built.planned) or (
+            config in REFERENCE_TABLES and path not in built.references
+        ):
             yield Problem(path, "shard_name", "not planned")
+    for name in sorted(set(built.references.values()) - built.results.keys()):
+        yield Problem(name, "shard_unfinished")
 
 
 def check_pictures_once(facts: Iterable[ShardFacts]) -> Iterator[Problem]:
@@ -281,7 +343,7 @@ def check_books(built: Built, rows: Mapping[str, int]) -> Iterator[Problem]:
         for config, account in result.accounts.items():
             if not account.balanced:
                 yield Problem(f"{config}/{name}", "books", "read is not written + left out")
-            path = f"{config}/{name}.parquet"
+            path = result.files[config].path if config in result.files else f"{config}/{name}.parquet"
             if config in result.files and path in rows and rows[path] != account.written:
                 yield Problem(path, "books", f"{rows[path]:,} rows, {account.written:,} written")
             if (path in built.manifest) is not (config in result.files):
@@ -293,7 +355,7 @@ def check_books(built: Built, rows: Mapping[str, int]) -> Iterator[Problem]:
 def check_card(built: Built, seen: ShardFacts) -> Iterator[Problem]:
     """The card's YAML names the features, files and counts of every config, within the viewer's limits."""
     try:
-        card = DatasetCard.load(built.folder / "README.md").data
+        card = DatasetCard((built.folder / "README.md").read_text("utf-8")).data
         infos = datasets.info.DatasetInfosDict.from_dataset_card_data(card)
         patterns = {c["config_name"]: {f["split"]: f["path"] for f in c["data_files"]} for c in card.configs}
         counts = {c: {s: split.num_examples for s, split in infos[c].splits.items()} for c in infos}
@@ -312,7 +374,8 @@ def check_card(built: Built, seen: ShardFacts) -> Iterator[Problem]:
                 yield Problem("README.md", "card", f"{config} {split} shows {pattern}")
             elif seen.rows.keys() >= set(files):  # else one could not be read, which is said already
                 yield from _check_split(f"{config} {split}", files, counts[config][split], seen)
-    for table in set(built.tables) - {table_of(config) for config in patterns}:
+    written = [config for config in built.reference_tables if built.paths_of(config)]
+    for table in {*built.tables, *written} - {table_of(config) for config in patterns}:
         yield Problem("README.md", "card", f"no config shows {table}")
 
 

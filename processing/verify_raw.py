@@ -47,8 +47,12 @@ class RawComparison:
             self._number = group.number
             self._pictures.clear()
         pictures: list[Picture] = []
+        unread = [
+            self._entries[key] for key in group.runs if key in self._entries and key not in self._pictures
+        ]
+        release = self._release.fetched(unread)
         for image_id in dict.fromkeys(group.runs):
-            picture = self._read(image_id)
+            picture = self._read(image_id, release)
             if isinstance(picture, str):
                 yield group.problem("raw_picture_unknown", f"{image_id}: {picture}")
                 return
@@ -59,7 +63,7 @@ class RawComparison:
         else:
             expected = ImageNet3D.rows(group.config, pictures, self._release.category_captions)
         if not found.equals(expected):
-            yield group.problem("raw_value", f"row group {group.number}: {_difference(found, expected)}")
+            yield group.problem("raw_value", f"row group {group.number}: {difference(found, expected)}")
 
     def _crops(self, found: pa.Table, pictures: Sequence[Picture]) -> tuple[pa.Table, pa.Table]:
         """The crops found and expected; where they look the same, with the same bytes.
@@ -72,11 +76,11 @@ class RawComparison:
         self._crops_expected.update(keys)
         self._crops_found.update(present)
         expected = expected.filter(pa.array([key in present for key in keys], pa.bool_()))
-        if len(expected) == len(found) and all(map(_look_alike, found["image"], expected["image"])):
+        if len(expected) == len(found) and all(map(look_alike, found["image"], expected["image"])):
             found = found.set_column(0, "image", expected["image"])
         return found, expected
 
-    def _read(self, image_id: str) -> Picture | str:
+    def _read(self, image_id: str, release: Release) -> Picture | str:
         if image_id in self._pictures:
             return self._pictures[image_id]
         entry = self._entries.get(image_id)
@@ -84,8 +88,8 @@ class RawComparison:
             self._pictures[image_id] = "in no list" if entry is None else f"listed in {entry.split}"
             return self._pictures[image_id]
         try:
-            annotation = ImageNet3D.read_annotation(self._release, entry, [])
-            picture = ImageNet3D.read_picture(self._release, entry, annotation, [])
+            annotation = ImageNet3D.read_annotation(release, entry, [])
+            picture = ImageNet3D.read_picture(release, entry, annotation, [])
         except Unusable as error:
             self._pictures[image_id] = error.reason
             return error.reason
@@ -116,8 +120,8 @@ def _keys(table: pa.Table) -> list[tuple[str, int]]:
     return list(zip(table["image_id"].to_pylist(), table["object_index"].to_pylist(), strict=True))
 
 
-def _look_alike(found: pa.StructScalar, expected: pa.StructScalar) -> bool:
-    """Whether two crops have the same name and, but for rounding, the same pixels."""
+def look_alike(found: pa.StructScalar, expected: pa.StructScalar) -> bool:
+    """Whether two crops, or thumbnails, have the same name and, but for rounding, the same pixels."""
     if found.equals(expected) or found["path"] != expected["path"]:
         return found.equals(expected)
     try:
@@ -139,7 +143,7 @@ def _without_dictionaries(table: pa.Table) -> pa.Table:
     return table.set_column(0, "image", plain).replace_schema_metadata(None)
 
 
-def _difference(found: pa.Table, expected: pa.Table) -> str:
+def difference(found: pa.Table, expected: pa.Table) -> str:
     """Where two tables of one schema differ first."""
     if len(found) != len(expected):
         return f"{len(found)} rows, {len(expected)} in the raw release"
@@ -147,8 +151,13 @@ def _difference(found: pa.Table, expected: pa.Table) -> str:
         for column in found.column_names:
             one, other = found[column][row], expected[column][row]
             if not one.equals(other):
-                texts = ("other bytes",) if column == "image" else (f"{one}", f"{other} in the raw release")
-                return f"{column} of {expected['image_id'][row]}: {', '.join(texts)[:200]}"
+                texts = (
+                    ("other bytes",)
+                    if column in ("image", "mesh")
+                    else (f"{one}", f"{other} in the raw release")
+                )
+                key = f" of {expected['image_id'][row]}" if "image_id" in expected.column_names else ""
+                return f"{column}{key}: {', '.join(texts)[:200]}"
     return "differ"
 
 
@@ -158,6 +167,7 @@ def check_left_out(
     """Pictures that no shard has cannot be used, for a reason that the ledger gives, or have no rows."""
     facts = ShardFacts()
     given = {(line["file"], line["reason"]) for line in map(json.loads, ledger)}
+    release = release.fetched(entries)
     for entry in entries:
         file = entry.annotation_file
         try:

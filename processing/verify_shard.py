@@ -37,6 +37,7 @@ from processing.checks import (
 )
 from processing.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
 from processing.shards import TABLES, shard_schema
+from processing.store import Place, digest, on_this_machine
 from processing.verify_raw import RawComparison
 
 # --------------------------------------------------------------------------------------------------------
@@ -44,8 +45,13 @@ from processing.verify_raw import RawComparison
 # --------------------------------------------------------------------------------------------------------
 
 
-def check_files(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> ShardFacts:
+def check_files(folder: Place, listed: Mapping[str, Mapping[str, Any]]) -> ShardFacts:
     """Checksums of files that are no shards of `TABLES`; those that are Parquet are read to the last page."""
+    with on_this_machine(folder, listed) as copy:
+        return _check_files(copy, listed)
+
+
+def _check_files(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> ShardFacts:
     facts = ShardFacts()
     for path, entry in listed.items():
         facts.problems += check_checksum(folder, path, entry)
@@ -56,31 +62,29 @@ def check_files(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> ShardF
                 ):
                     pass
             except Exception as error:  # damaged Parquet fails in many ways
-                facts.problems.append(_unreadable(path, error))
+                facts.problems.append(unreadable(path, error))
     return facts
 
 
 def check_checksum(folder: Path, path: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
     """The bytes are those that the build wrote; a missing file is found by `check_listing`."""
-    try:
-        with (folder / path).open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            size = stream.tell()
-    except FileNotFoundError:
+    if (found := digest(folder / path)) is None:
         return
+    size, sha256 = found
     if size != entry["size"]:
         yield Problem(path, "checksum_differs", f"{size:,} bytes, {entry['size']:,} written")
-    elif digest != entry["sha256"]:
-        yield Problem(path, "checksum_differs", f"SHA-256 {digest[:12]}…, {entry['sha256'][:12]}… written")
+    elif sha256 != entry["sha256"]:
+        yield Problem(path, "checksum_differs", f"SHA-256 {sha256[:12]}…, {entry['sha256'][:12]}… written")
 
 
-def _unreadable(path: str, error: Exception) -> Problem:
+def unreadable(path: str, error: Exception) -> Problem:
+    """A file cannot be read to its end."""
     return Problem(
         path, "parquet_unreadable", f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
     )
 
 
-def _open_shard(folder: Path, path: str, config: str, facts: ShardFacts) -> pq.ParquetFile | None:
+def open_shard(folder: Path, path: str, config: str, facts: ShardFacts) -> pq.ParquetFile | None:
     """A shard's file if its schema is right, so that all other checks can rely on the columns."""
     try:
         found, expected = pq.read_schema(folder / path), shard_schema(config)
@@ -88,10 +92,11 @@ def _open_shard(folder: Path, path: str, config: str, facts: ShardFacts) -> pq.P
             difference = _schema_difference(found, expected)
             facts.problems.append(Problem(path, "schema_differs", difference))
             return None
-        file = pq.ParquetFile(folder / path, read_dictionary=["image.bytes"], page_checksum_verification=True)
+        pictures = ["image.bytes"] if "image" in expected.names else []
+        file = pq.ParquetFile(folder / path, read_dictionary=pictures, page_checksum_verification=True)
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
     except Exception as error:  # damaged Parquet fails in many ways
-        facts.problems.append(_unreadable(path, error))
+        facts.problems.append(unreadable(path, error))
         return None
     facts.rows[path] = file.metadata.num_rows
     facts.row_groups[path] = [(group.num_rows, group.total_byte_size) for group in groups]
@@ -113,7 +118,7 @@ def _schema_difference(found: pa.Schema, expected: pa.Schema) -> str:
 
 
 def check_shard(
-    folder: Path,
+    folder: Place,
     name: str,
     paths: Mapping[str, str],
     listed: Mapping[str, Mapping[str, Any]],
@@ -121,7 +126,7 @@ def check_shard(
     release: Release | None,
     entries: Mapping[str, Entry],
 ) -> ShardFacts:
-    """All checks of a shard; memory holds one row group at a time.
+    """All checks of a shard; memory holds one row group at a time. From a store each file is read once.
 
     Args:
         paths: config -> path.
@@ -130,20 +135,35 @@ def check_shard(
         release: the raw release, or None to do without.
         entries: image id -> the shard's pictures in the raw release.
     """
+    with on_this_machine(folder, paths.values()) as copy:
+        return _check_shard(copy, name, paths, listed, tables, release, entries)
+
+
+def _check_shard(
+    folder: Path,
+    name: str,
+    paths: Mapping[str, str],
+    listed: Mapping[str, Mapping[str, Any]],
+    tables: Sequence[str],
+    release: Release | None,
+    entries: Mapping[str, Entry],
+) -> ShardFacts:
     facts = ShardFacts(name)
     files: dict[str, pq.ParquetFile] = {}
     for config, path in paths.items():
         if damage := list(check_checksum(folder, path, listed[path])):
             facts.problems += damage
-        elif (file := _open_shard(folder, path, config, facts)) is not None:
+        elif (file := open_shard(folder, path, config, facts)) is not None:
             files[config] = file
     decoded = DecodedPictures()
-    raw = RawComparison(release, entries, tables, SHARD_NAME.fullmatch(name)[1]) if release else None
+    split = SHARD_NAME.fullmatch(name)[1]
+    raw = RawComparison(release, entries, tables, split) if release else None
     order: dict[str, list[tuple[str, ...]]] = {config: [] for config in files}
     for group in _row_groups(files, paths, facts):
         order[group.config].append(group.runs)
         facts.image_ids.update(group.runs)
-        facts.values.setdefault(group.path, Counter()).update(_values(group.table))
+        facts.values.setdefault(group.path, Counter()).update(viewer_values(group.table))
+        facts.categories.add_rows(group.config, split, group.table)
         for check in ROW_GROUP_CHECKS:
             facts.problems += check(group, name)
         facts.problems += decoded.check(group)
@@ -171,13 +191,13 @@ def _row_groups(
                 table.validate(full=True)
                 runs = tuple(key for key, _ in itertools.groupby(table["image_id"].to_pylist()))
             except Exception as error:  # damaged Parquet fails in many ways
-                facts.problems.append(_unreadable(paths[config], error))
+                facts.problems.append(unreadable(paths[config], error))
                 broken.add(config)
             else:
                 yield RowGroup(paths[config], config, number, table, runs, file.metadata.row_group(number))
 
 
-def _values(table: pa.Table) -> dict[str, int]:
+def viewer_values(table: pa.Table) -> dict[str, int]:
     """How many values the columns have that the viewer describes by a mean and a deviation."""
     return {
         column: len(table) - table[column].null_count
@@ -185,7 +205,7 @@ def _values(table: pa.Table) -> dict[str, int]:
         if not (
             pa.types.is_string(kind)
             or pa.types.is_boolean(kind)
-            or column in ("category", "label", "object_status")
+            or column in ("category", "label", "object_status", "mesh")
         )
     }
 
@@ -410,8 +430,8 @@ class DecodedPictures:
         """Pictures decode, are upright, have their rows' size, and are the same in every row and config."""
         for name, data in group.pictures():
             key = (group.derived, name)
-            digest = hashlib.blake2b(data, digest_size=16).digest()
-            if self._digests.setdefault(key, digest) != digest:
+            content = hashlib.blake2b(data, digest_size=16).digest()
+            if self._digests.setdefault(key, content) != content:
                 yield group.problem("picture_differs", name)
                 continue
             if key not in self._sizes:

@@ -2,8 +2,10 @@
 
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import object_store
 import pytest
 
 from processing.build import build
@@ -53,6 +55,19 @@ def built_sample(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     out = tmp_path_factory.mktemp("built") / "ImageNet3D"
     build(str(sample_folder), out, workers=1, shard_size="200KB")
     return out
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[object_store.ObjectStore]:
+    """An S3 server; tests take a bucket of their own."""
+    with object_store.serve() as store:
+        yield store
+
+
+@pytest.fixture
+def bucket(s3: object_store.ObjectStore) -> str:
+    """A new bucket; nothing was counted yet and nothing fails."""
+    return s3.bucket()
 
 
 @pytest.fixture(scope="session")

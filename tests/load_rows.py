@@ -4,7 +4,8 @@
 
 JOBS is a JSON file: a list of {"way", "path", "config", "streaming", "captions", "cache", "out"}, and of a
 repository "revision". Rows go to `out` as {split: [row]}: pictures as the checksum of their bytes and,
-decoded, their size; labels as names.
+decoded, their size; labels as names; meshes as the checksum of their vertices, which must be the
+same in what `datasets` makes of them where it knows meshes.
 """
 
 import hashlib
@@ -15,6 +16,8 @@ from typing import Any
 
 import datasets
 from datasets import ClassLabel, Image, load_dataset
+
+Mesh = getattr(datasets, "Mesh", None)  # not in old versions
 
 
 def load(
@@ -50,18 +53,38 @@ def _from_builder(path: str, config: str, streaming: bool, captions: str | None,
 
 def rows_of(dataset: Any) -> list[dict[str, Any]]:
     """The rows of a split, as plain JSON."""
-    stored = dataset.cast_column("image", Image(decode=False))
+    pictured = "image" in dataset.features
+    stored = dataset.cast_column("image", Image(decode=False)) if pictured else dataset
     features = dataset.features
     rows = []
     for row, raw in zip(dataset, stored, strict=True):
         plain = {name: _plain(features[name], value) for name, value in row.items() if name != "image"}
-        plain["decoded"] = list(row["image"].size)
-        plain["image"] = hashlib.sha256(raw["image"]["bytes"]).hexdigest()
+        if pictured:
+            plain["decoded"] = list(row["image"].size)
+            plain["image"] = hashlib.sha256(raw["image"]["bytes"]).hexdigest()
         rows.append(plain)
+    if "mesh" in features and Mesh is not None:
+        for plain, row in zip(rows, dataset.cast_column("mesh", Mesh()), strict=True):
+            mesh = row["mesh"].to_mesh()
+            assert [len(mesh.vertices), len(mesh.faces)] == [plain["num_vertices"], plain["num_faces"]]
+            checksum = hashlib.sha256(mesh.vertices.astype("<f4").tobytes()).hexdigest()
+            assert checksum == plain["mesh"]["vertices"]
     return rows
 
 
+def positions(glb: bytes) -> bytes:
+    """The vertices in a GLB file of one mesh, as they lie there: float32, x, y, z."""
+    start = 20 + int.from_bytes(glb[12:16], "little")
+    described = json.loads(glb[20:start])
+    accessor = described["accessors"][described["meshes"][0]["primitives"][0]["attributes"]["POSITION"]]
+    view = described["bufferViews"][accessor["bufferView"]]
+    begin = start + 8 + view.get("byteOffset", 0)
+    return glb[begin : begin + 12 * accessor["count"]]
+
+
 def _plain(feature: Any, value: Any) -> Any:
+    if isinstance(value, dict) and "path" in value:
+        return {"path": value["path"], "vertices": hashlib.sha256(positions(value["bytes"])).hexdigest()}
     if isinstance(feature, ClassLabel):
         return None if value is None else feature.int2str(value)
     if isinstance(value, list) and value and isinstance(value[0], dict):

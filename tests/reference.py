@@ -51,6 +51,46 @@ def reference_rows(tree: Path, captions: Path) -> dict[tuple[str, str], Rows]:
     return {key: rows for key, rows in tables.items() if rows}
 
 
+def reference_meshes(tree: Path) -> Rows:
+    """(category, cad_index) -> row of cad, without its thumbnail."""
+    rows: Rows = {}
+    for file in sorted(tree.glob("CAD/*/*.off")):
+        vertices, faces = read_off(file)
+        used = vertices[sorted({index for face in faces for index in face})]
+        name = file.parent.name
+        checksum = hashlib.sha256(vertices.astype("<f4").tobytes()).hexdigest()
+        rows[name, int(file.stem)] = {
+            "category": name,
+            "cad_index": int(file.stem),
+            "mesh": {"path": f"{name}_{file.stem}.glb", "vertices": checksum},
+            "num_vertices": len(vertices),
+            "num_faces": sum(len(face) - 2 for face in faces),
+            "bounds": [used.min(axis=0).tolist(), used.max(axis=0).tolist()],
+            "decoded": [256, 256],
+        }
+    return rows
+
+
+def reference_categories(tree: Path, captions: Path, tables: dict[tuple[str, str], Rows]) -> Rows:
+    """(category, -1) -> row of categories, counted in the rows of pose and classification."""
+    by_category = json.loads((captions / "category_captions.json").read_text("utf-8"))
+    rows: Rows = {}
+    for name in sorted({file.parent.name for file in (*tree.glob("CAD/*/*"), *tree.glob("images/*/*"))}):
+        caption = by_category.get(name)
+        row = {"name": name, "category": name, "known": name in KNOWN_CATEGORIES, "caption": caption}
+        for split in ("train", "validation"):
+            pictures = tables.get(("classification", split), {}).values()
+            objects = tables.get(("pose", split), {}).values()
+            own = [item["object_status"] for item in objects if item["category"] == name]
+            row[f"{split}_pictures"] = sum(picture["label"] == name for picture in pictures)
+            row[f"{split}_objects"] = len(own)
+            for status in STATUS.values():
+                row[f"{split}_{status}"] = own.count(status)
+            row[f"{split}_no_status"] = own.count(None)
+        rows[name, -1] = {**row, "num_meshes": len(list(tree.glob(f"CAD/{name}/*.off")))}
+    return rows
+
+
 def _configs(category: str, split: str) -> list[str]:
     if category in KNOWN_CATEGORIES:
         return ["pose", "open_vocab_known"]
@@ -79,3 +119,17 @@ def _object(index: int, item: dict[str, Any]) -> dict[str, Any]:
         "object_status": STATUS.get(item.get("object_status")),
         "dense": DENSITY.get(item.get("dense")),
     }
+
+
+def read_off(path: Path) -> tuple[np.ndarray, list[list[int]]]:
+    """Vertices and polygons of an OFF file without comments, read in the plainest way."""
+    words = path.read_text("ascii").split()
+    num_vertices, num_faces = int(words[1]), int(words[2])
+    at = 4 + 3 * num_vertices
+    vertices = np.array(words[4:at], np.float64).reshape(-1, 3)
+    faces = []
+    for _ in range(num_faces):
+        count = int(words[at])
+        faces.append([int(word) for word in words[at + 1 : at + 1 + count]])
+        at += 1 + count
+    return vertices, faces

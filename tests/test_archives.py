@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import fsspec
 import pytest
 from hypothesis import given
 from raw_tree import TOP, RawTreeWriter, bounded, damaged, encoded, npz_of, zip_of
@@ -191,14 +192,30 @@ MEMBERS = [
 
 
 def everything_read(path: str) -> tuple[set[str], list[Finding]]:
-    """Image ids of all pictures that can be read, and all findings."""
+    """Image ids of all pictures that can be read, and all findings; from a store, too, the same."""
+    memory, remote = fsspec.filesystem("memory"), f"memory:/{path}"
+    memory.pipe_file(remote, Path(path).read_bytes())
+    try:
+        read = _everything_read(path)
+    except ReleaseError:
+        with pytest.raises(ReleaseError):
+            _everything_read(remote)
+        raise
+    else:
+        assert _everything_read(remote) == read
+    finally:
+        memory.rm_file(remote)
+    return read
+
+
+def _everything_read(path: str) -> tuple[set[str], list[Finding]]:
     found = survey(RawTree(path))
     findings = list(found.findings)
     findings += [Finding(entry.reason, entry.picture_file) for entry in found.left_out]
     read = {
         picture.entry.image_id
         for entries in found.entries.values()
-        for picture in read_pictures(found.release, "classification", entries, findings)
+        for picture in read_pictures(found.release.fetched(entries), "classification", entries, findings)
     }
     return read, findings
 

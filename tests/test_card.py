@@ -21,7 +21,7 @@ from markdown_it import MarkdownIt
 import ImageNet3D
 from ImageNet3D import CATEGORIES, KNOWN_CATEGORIES, PUBLISHED_CONFIGS
 from processing.card import SplitSize, size_category
-from processing.columns import COLUMNS
+from processing.columns import COLUMNS, ELSEWHERE
 
 PAGES = ("README.md", "datasheet.md")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -60,6 +60,7 @@ class TestText:
     def test_every_column_is_explained(self) -> None:
         names = {name for config in PUBLISHED_CONFIGS for name in ImageNet3D.config_features(config)}
         assert names == set(COLUMNS)
+        assert all(name in ImageNet3D.config_features(config) for config, name in ELSEWHERE)
 
     def test_counts_columns_and_categories(self, card: DatasetCard) -> None:
         for info in card.data.dataset_info:
@@ -69,6 +70,8 @@ class TestText:
             for split in info["splits"]:
                 assert f" {split['num_examples']:,} |" in line
             assert all(f"| `{feature['name']}` | " in card.text for feature in info["features"])
+        for (_, name), words in ELSEWHERE.items():
+            assert f"| `{name}` | {words} |" in card.text
         assert ", ".join(sorted(KNOWN_CATEGORIES)) in card.text
         assert f"{len(CATEGORIES)} categories" in card.text
 
@@ -129,20 +132,26 @@ exec(compile(open(sys.argv[1], encoding="utf-8").read(), sys.argv[1], "exec"), {
 sys.stdout.flush(), sys.stderr.flush()
 os._exit(0)
 """
-_FURTHER = ("torch", "mlcroissant")  # what some blocks need besides datasets
+# What some blocks need besides the oldest datasets, and how they ask for it.
+_FURTHER = {
+    "torch": "import torch\n",
+    "mlcroissant": "import mlcroissant\n",
+    "trimesh": "import trimesh\n",
+    "datasets.features.mesh": "import Mesh, ",
+}
 
 
 def code_blocks(folder: Path, package: str = "") -> list[str]:
-    """The card's blocks of Python that need a further package, or none."""
+    """The card's blocks of Python that need a further package or module, or none."""
     text = (folder / "README.md").read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    needs = [next((name for name in _FURTHER if f"import {name}\n" in block), "") for block in blocks]
+    needs = [next((name for name, asks in _FURTHER.items() if asks in block), "") for block in blocks]
     return [block for block, needed in zip(blocks, needs, strict=True) if needed == package]
 
 
 class TestCode:
     def test_there_is_an_example_for_every_config(self, built_real: Path) -> None:
-        code = "".join(code_blocks(built_real))
+        code = "".join(block for package in ("", *_FURTHER) for block in code_blocks(built_real, package))
         assert all(f'"ccvl/ImageNet3D", "{config}"' in code for config in PUBLISHED_CONFIGS)
 
     def test_runs_with_the_newest_versions(self, built_real: Path, tmp_path: Path) -> None:

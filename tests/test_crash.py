@@ -22,7 +22,7 @@ from PIL import Image
 from raw_tree import RawTreeWriter, an_object
 
 from processing import build as building
-from processing import plan, shards
+from processing import plan, shards, store
 from processing.build import BuildError, build
 from processing.tasks import Task
 
@@ -113,7 +113,7 @@ def finished_shards(out: Path) -> list[str]:
 
 def check_nothing_partial(out: Path, undisturbed: Published) -> None:
     """Whatever has a published name is whole; the card is there only when all is."""
-    found = {name: data for name, data in published(out).items() if not name.endswith(shards.UNFINISHED)}
+    found = {name: data for name, data in published(out).items() if not name.endswith(store.UNFINISHED)}
     assert found.items() <= undisturbed.items()
     assert "README.md" not in found or found == undisturbed
 

@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import PROJECT
 
-from ImageNet3D import CATEGORIES
+from ImageNet3D import ANGLES, CATEGORIES
 from processing import figures
 from processing.build import build
 from processing.figures import read_statistics, write_figures
@@ -57,6 +59,31 @@ def test_each_stands_alone_and_is_small(built_real: Path, name: str) -> None:
     assert root.find(f"{SVG}desc").text
     assert b"<script" not in data
     assert b"<metadata" not in data
+
+
+def test_are_small_for_the_whole_release(tmp_path: Path) -> None:
+    """189 categories, 86,000 objects, and more different sizes of pictures than ImageNet has."""
+    generator = np.random.default_rng(1)
+    objects = 86_000
+    labels = generator.permutation(np.arange(objects) % len(CATEGORIES))
+    width, height = (np.exp(generator.normal(6.2, 0.8, objects)).astype(int).clip(20, 9000) for _ in "wh")
+    columns = {
+        "image_id": [f"{CATEGORIES[label]}/{number}" for number, label in enumerate(labels)],
+        "width": width,
+        "height": height,
+        "category": labels,
+        "object_status": [[0, 1, 2, 3, None][i] for i in generator.integers(0, 5, objects)],
+        "dense": [[True, False, None][i] for i in generator.integers(0, 3, objects)],
+        **{angle: generator.uniform(0, 2 * np.pi, objects) for angle in ANGLES},
+        "distance": np.exp(generator.normal(1.5, 0.6, objects)),
+        **{name: generator.normal(300, 200, objects) for name in ("px", "py", "viewport")},
+    }
+    (tmp_path / "pose").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "pose/train-00000-of-00001-known.parquet")
+    drawn = write_figures(tmp_path)
+    assert {figure.name for figure in drawn} | {"camera"} == NAMES
+    sizes = {path.stem: path.stat().st_size for path in (tmp_path / "figures").iterdir()}
+    assert max(sizes.values()) <= 100_000, sizes
 
 
 def test_there_are_no_others(built_real: Path) -> None:

@@ -43,6 +43,7 @@ from raw_tree import (
     zip_of,
 )
 from test_archives import MEMBERS
+from test_cad import HOSTILE
 
 import ImageNet3D
 from ImageNet3D import POSE_FIELDS, REASONS, RawTree, ReleaseError, Unusable, survey
@@ -367,7 +368,7 @@ VIEWPORT, CAD, NO_MESH = (
     ("cad_mesh_missing", KEPT),
 )
 STATUS, DENSITY = ("status_unknown", KEPT), ("density_unknown", KEPT)
-SIZE = ("picture_size_differs", KEPT)
+SIZE, SIDE, IGNORE = ("picture_size_differs", KEPT), ("size_invalid", KEPT), ("ignore_invalid", KEPT)
 
 NO_NUMBERS = {"bool": True, "text": "1.0", "list": [1.0], "array": np.ones(2), "dict": {}, "huge": 10**400}
 NAN, INF, FULL = math.nan, math.inf, 2 * math.pi
@@ -461,6 +462,24 @@ OBJECTS = [
     changed("cad-absent", {"cad_index": ...}, cad_index=None),
     changed("ignore-1", {"ignore": 1}, ("ignore_set", KEPT)),
     changed("ignore-0", {"ignore": np.uint8(0)}),
+    changed("ignore-none", {"ignore": None}),
+    *(changed(f"ignore-{kind}", {"ignore": value}, IGNORE) for kind, value in NO_NUMBERS.items()),
+    changed("ignore-nan", {"ignore": NAN}, IGNORE),
+    changed("ignore-inf", {"ignore": INF}, IGNORE),
+    changed("ignore-negative", {"ignore": -1}, IGNORE),
+    *(
+        changed(f"{name}-{kind}", {name: value}, SIDE, width=WIDTH, height=HEIGHT)
+        for name in ("height", "width")
+        for kind, value in NO_NUMBERS.items()
+        if kind != "huge"
+    ),
+    changed("height-nan", {"height": NAN}, SIDE),
+    changed("height-0", {"height": 0}, SIDE),
+    changed("width-inf", {"width": INF}, SIDE),
+    changed("width-negative", {"width": -WIDTH}, SIDE),
+    changed("width-fraction", {"width": WIDTH + 0.5}, SIDE),
+    changed("size-nonsense", {"height": "tall", "width": "wide"}, SIDE, SIDE),
+    changed("size-absent", {"height": ..., "width": None}),
     Case("size-differs", ((None, *SIZE),), encoded(), npz(an_object(width=WIDTH + 1)), {"width": WIDTH}),
     Case("size-huge", ((None, *SIZE),), encoded(), npz(an_object(height=10**290)), {"height": HEIGHT}),
 ]
@@ -539,7 +558,8 @@ LISTS = [
         "hammer", b"a\nb\nzzz\n", files=[("annotations/hammer/zzz.npz", "annotation_missing", LEFT_OUT)]
     ),
     a_list("spaceship", b"a\n", train=(),
-           files=[(f"images/spaceship/{stem}.JPEG", "category_unknown", LEFT_OUT) for stem in "abv"]),
+           files=[*((f"images/spaceship/{stem}.JPEG", "category_unknown", LEFT_OUT) for stem in "abv"),
+                  ("CAD/spaceship/01.off", "category_unknown", LEFT_OUT)]),
 ]  # fmt: skip
 
 COLLISION, UNEXPECTED = ("name_collision", KEPT), ("file_unexpected", LEFT_OUT)
@@ -557,6 +577,11 @@ STRAYS = {
     "images/Thumbs.db": [UNEXPECTED],
     "annotations/bed/x.npy": [UNEXPECTED],
     "lists/bed_imagenet_test.txt": [UNEXPECTED],
+    "CAD/bed/1.off": [UNEXPECTED],
+    "CAD/bed/00.off": [UNEXPECTED],
+    "CAD/bed/01.obj": [UNEXPECTED],
+    "CAD/bed/9999999999.off": [UNEXPECTED],
+    "CAD/01.off": [UNEXPECTED],
     "README.txt": [],
 }
 
@@ -725,6 +750,7 @@ def test_every_reason_has_a_case():
     reached |= {reason for found in STRAYS.values() for reason, _ in found}
     reached |= {reason for _, _, reason, _ in CAPTION_FINDINGS}
     reached |= {reason for member in MEMBERS for reason, _ in member.found}
+    reached |= {reason for _, reason in HOSTILE.values() if reason}
     reached |= {FOUND_BY_CROPPING}
     assert reached == set(REASONS)
 

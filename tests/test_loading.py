@@ -14,7 +14,7 @@ import pytest
 from conftest import SHARED
 from hub import serve
 from PIL import Image
-from reference import Rows, reference_rows
+from reference import Rows, reference_categories, reference_meshes, reference_rows
 
 from ImageNet3D import CONFIGS
 
@@ -67,11 +67,19 @@ def check_way(
         wanted = {split: rows for (config, split), rows in expected.items() if config == job["config"]}
         assert set(splits) == set(wanted), job
         for split, rows in splits.items():
-            found = {(row["image_id"], row.get("object_index", -1)): row for row in rows}
+            found = {key_of(row): row for row in rows}
             assert len(found) == len(rows), "a key twice"
             assert found.keys() == wanted[split].keys()
             for key, row in found.items():
                 assert row == wanted[split][key], (job, key)
+
+
+def key_of(row: Mapping[str, Any]) -> tuple[str, int]:
+    """What keys a row in its config; a row of cad, which is keyed by its mesh, loses its thumbnail."""
+    if "mesh" in row:
+        row.pop("image")
+        return row["category"], row["cad_index"]
+    return row.get("image_id", row.get("name")), row.get("object_index", -1)
 
 
 def upright(expected: dict[tuple[str, str], Rows], tree: Path) -> dict[tuple[str, str], Rows]:
@@ -114,6 +122,22 @@ def _orientation(data: bytes) -> int | None:
 def real_rows(real_folder: Path) -> dict[tuple[str, str], Rows]:
     tree = real_folder / "imagenet3d_v1"
     return upright(reference_rows(tree, SHARED), tree)
+
+
+@pytest.fixture(scope="module")
+def real_references(real_folder: Path, real_rows: Any) -> dict[tuple[str, str], Rows]:
+    return references(real_folder / "imagenet3d_v1", SHARED, real_rows)
+
+
+@pytest.fixture(scope="module")
+def sample_references(sample_folder: Path, sample_rows: Any) -> dict[tuple[str, str], Rows]:
+    return references(sample_folder, sample_folder / "captions", sample_rows)
+
+
+def references(tree: Path, captions: Path, rows: Any) -> dict[tuple[str, str], Rows]:
+    """Meshes and categories."""
+    categories = reference_categories(tree, captions, rows)
+    return {("cad", "train"): reference_meshes(tree), ("categories", "train"): categories}
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +197,37 @@ def test_synthetic_shards_with_datasets_3(
     built_sample: Path, sample_rows: Any, tmp_path: Path, datasets3_python: Path
 ) -> None:
     check_way("load_dataset", str(built_sample), sample_rows, tmp_path, python=datasets3_python)
+
+
+REFERENCES = ("cad", "categories")
+
+
+def test_meshes_and_categories_of_the_hub(built_real: Path, real_references: Any, tmp_path: Path) -> None:
+    with serve(built_real) as hub:
+        env = hub.environment(tmp_path / "hub")
+        check_way("load_dataset", "ccvl/ImageNet3D", real_references, tmp_path, env=env, configs=REFERENCES)
+
+
+def test_meshes_and_categories_of_the_hub_with_datasets_3(
+    built_real: Path, real_references: Any, tmp_path: Path, datasets3_python: Path
+) -> None:
+    options = {"python": datasets3_python, "configs": REFERENCES}
+    with serve(built_real) as hub:
+        env = hub.environment(tmp_path / "hub")
+        check_way("load_dataset", "ccvl/ImageNet3D", real_references, tmp_path, env=env, **options)
+
+
+def test_meshes_and_categories_of_the_synthetic_tree(
+    built_sample: Path, sample_references: Any, tmp_path: Path
+) -> None:
+    check_way("load_dataset", str(built_sample), sample_references, tmp_path, configs=REFERENCES)
+
+
+def test_meshes_and_categories_of_the_synthetic_tree_with_datasets_3(
+    built_sample: Path, sample_references: Any, tmp_path: Path, datasets3_python: Path
+) -> None:
+    options = {"python": datasets3_python, "configs": REFERENCES}
+    check_way("load_dataset", str(built_sample), sample_references, tmp_path, **options)
 
 
 def test_script_reads_the_zip(real_zip: Path, real_rows: Any, tmp_path: Path, datasets3_python: Path) -> None:

@@ -93,5 +93,5 @@ def test_other_formats_are_refused():
 
 def test_says_what_to_install(monkeypatch):
     monkeypatch.setattr(mesh, "trimesh", None)
-    with pytest.raises(ImportError, match=r"pip install imagenet3d\[demo\]"):
+    with pytest.raises(ImportError, match=r"pip install imagenet3d\[meshes\]"):
         parse_mesh(TRIANGLE, NAME)

@@ -6,7 +6,7 @@ import trimesh
 
 from processing.geometry import project
 from processing.mesh import Mesh
-from processing.outline import MAX_EDGES, MAX_REGIONS, MAX_SILHOUETTE_POINTS, draw
+from processing.outline import MAX_EDGES, MAX_REGIONS, MAX_SILHOUETTE_POINTS, trace
 
 SIZE = (360, 300)
 CAMERA = (np.deg2rad(35), np.deg2rad(25), 0, 6.0, 180, 150, 600)
@@ -17,7 +17,7 @@ def as_mesh(shape):
 
 
 def drawn(mesh, camera=CAMERA, size=SIZE):
-    return draw(mesh, *project(mesh.vertices, *camera), size)
+    return trace(mesh, *project(mesh.vertices, *camera), size)
 
 
 def extremes(points):

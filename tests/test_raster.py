@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from processing.raster import rasterize, render, shade
+from processing import raster
+from processing.raster import drawing_costs, rasterize, render, shade
 
 SIZE = (40, 30)  # width, height
 TRIANGLE = np.array([[3.2, 4.1], [35.7, 11.3], [12.9, 27.6]])
@@ -51,6 +52,28 @@ def test_depth_is_that_of_the_plane_the_ray_meets():
     rows, columns = np.nonzero(seen.face == 0)
     rays = np.column_stack([(columns + 0.5 - 20) / focal, (rows + 0.5 - 15) / focal, np.ones(len(rows))])
     np.testing.assert_allclose(seen.depth[rows, columns], offset / (rays @ normal), rtol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [1, 37, 1000, 10**9])
+def test_is_the_same_however_many_faces_are_drawn_at_once(batch, monkeypatch):
+    rng = np.random.default_rng(7)
+    points, depth = rng.uniform(-30, 70, (60, 2)), rng.integers(1, 4, 60).astype(float)  # with ties
+    points[:3] = [[np.nan] * 2, [1e300] * 2, [-1e300] * 2]
+    depth[0] = -1
+    faces = rng.integers(0, 60, (80, 3))
+    expected = rasterize(points, depth, faces, SIZE)
+    monkeypatch.setattr(raster, "_BATCH", batch)
+    found = rasterize(points, depth, faces, SIZE)
+    np.testing.assert_array_equal(found.face, expected.face)
+    np.testing.assert_array_equal(found.depth, expected.depth)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_costs_are_about_the_pixels_that_are_drawn(seed):
+    triangle = np.random.default_rng(seed).uniform(-20, 60, (3, 2))
+    drawn = np.count_nonzero(rasterize(triangle, np.ones(3), FACE, SIZE).face >= 0)
+    (cost,) = drawing_costs(triangle, FACE, SIZE)
+    assert drawn <= cost <= SIZE[0] * SIZE[1] + 4 * SIZE[1] + 1
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])

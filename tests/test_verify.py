@@ -21,7 +21,7 @@ from raw_tree import RawTreeWriter, an_object
 
 from processing.__main__ import main
 from processing.build import build
-from processing.checks import CHECKS, VIEWER_PAGE_BYTES
+from processing.checks import ALL_TABLES, CHECKS, VIEWER_PAGE_BYTES
 from processing.shards import TABLES, shard_schema
 from processing.verify import check_pages, verify
 
@@ -97,10 +97,10 @@ def with_picture(table: pa.Table, data: Callable[[bytes], bytes]) -> pa.Table:
     return table
 
 
-def reencoded(data: bytes, **options: Any) -> bytes:
+def reencoded(data: bytes, size: tuple[int, int] | None = None, **options: Any) -> bytes:
     stream = io.BytesIO()
     with Image.open(io.BytesIO(data)) as image:
-        image.convert("RGB").save(stream, "JPEG", **options)
+        image.convert("RGB").resize(size or image.size).save(stream, "JPEG", **options)
     return stream.getvalue()
 
 
@@ -282,6 +282,50 @@ CHANGED_TABLES: dict[str, tuple[str, Change, str]] = {
         lambda t: with_value(t, "image", lambda i: {**i, "bytes": i["bytes"][:2000]}),
         "picture_undecodable",
     ),
+    "a mesh's count": ("cad", lambda t: with_value(t, "num_vertices", lambda n: n + 1), "value"),
+    "a mesh's bounds": ("cad", lambda t: with_value(t, "bounds", lambda b: [b[0], b[0]]), "value"),
+    "no bounds": ("cad", lambda t: with_value(t, "bounds", None), "value"),
+    "a mesh's name": ("cad", lambda t: with_value(t, "mesh", lambda m: {**m, "path": "a.glb"}), "value"),
+    "half a mesh": (
+        "cad",
+        lambda t: with_value(t, "mesh", lambda m: {**m, "bytes": m["bytes"][:900]}),
+        "mesh_unreadable",
+    ),
+    "no mesh": ("cad", lambda t: with_value(t, "mesh", lambda m: {**m, "bytes": b""}), "mesh_unreadable"),
+    "half a thumbnail": (
+        "cad",
+        lambda t: with_value(t, "image", lambda i: {**i, "bytes": i["bytes"][:600]}),
+        "picture_undecodable",
+    ),
+    "a smaller thumbnail": (
+        "cad",
+        lambda t: with_value(t, "image", lambda i: {**i, "bytes": reencoded(i["bytes"], size=(128, 128))}),
+        "picture_size",
+    ),
+    "a mesh twice": ("cad", lambda t: pa.concat_tables([t.slice(0, 1), t]), "key_duplicate"),
+    "a mesh less": ("cad", lambda t: t.slice(1), "counts_differ"),
+    "an infinite bound": (
+        "cad",
+        lambda t: with_value(t, "bounds", lambda b: [b[0], [float("inf")] * 3]),
+        "value",
+    ),
+    "a count": ("categories", lambda t: with_value(t, "train_good", lambda n: n + 1), "counts_differ"),
+    "a count of meshes": ("categories", lambda t: with_value(t, "num_meshes", None), "counts_differ"),
+    "a negative count": ("categories", lambda t: with_value(t, "train_bad", -1), "value"),
+    "another category's id": ("categories", lambda t: with_value(t, "category", 0, 3), "value"),
+    "unknown, though known": (
+        "categories",
+        lambda t: with_value(t, "known", lambda known: not known),
+        "value",
+    ),
+    "a category less": ("categories", lambda t: t.slice(1), "counts_differ"),
+    "a category twice": ("categories", lambda t: pa.concat_tables([t.slice(0, 1), t]), "key_duplicate"),
+    "a posed object less": ("pose", lambda t: t.slice(1), "counts_differ"),
+    "another status": (
+        "pose",
+        lambda t: with_value(t, "object_status", lambda s: 0 if s is None else (s + 1) % 4),
+        "counts_differ",
+    ),
     "a long caption": ("captions", lambda t: with_value(t, "caption", "word " * 250_000), "viewer_cell"),
 }
 
@@ -297,7 +341,7 @@ class TestRows:
     @pytest.mark.parametrize("case", CHANGED_TABLES)
     def test_changed(self, out: Path, case: str) -> None:
         config, change, code = CHANGED_TABLES[case]
-        rewrite(out, shard(out, config), change)
+        rewrite(out, shard(out, config, "train-*-known" if config in ALL_TABLES else "train-*"), change)
         assert code in codes(out)
 
     def test_undecodable(self, out: Path) -> None:
@@ -320,7 +364,7 @@ class TestRows:
     def test_row_group_too_large(self, tmp_path: Path) -> None:
         stems = tuple(f"n{i}" for i in range(120))
         raw = RawTreeWriter().sound("bed", stems, ("v", "w")).folder(tmp_path / "raw")
-        build(raw, tmp_path / "out", workers=1)
+        build(raw, tmp_path / "out", workers=1, configs=TABLES[:2])
         assert verify(tmp_path / "out", raw, workers=1) == []
         rewrite(tmp_path / "out", shard(tmp_path / "out"), groups=[])
         assert codes(tmp_path / "out") == {"row_group_too_large", "place_differs"}
@@ -328,7 +372,7 @@ class TestRows:
     def test_common_pictures_first(self, tmp_path: Path) -> None:
         tree = RawTreeWriter().sound("bed", ("a", "b", "c"), ("v", "w"))
         tree.annotation("bed", "b", an_object(azimuth=...))
-        build(tree.folder(tmp_path / "raw"), tmp_path / "out", workers=1)
+        build(tree.folder(tmp_path / "raw"), tmp_path / "out", workers=1, configs=TABLES[:2])
         assert verify(tmp_path / "out", workers=1) == []
         path = shard(tmp_path / "out", "classification")
         rewrite(tmp_path / "out", path, lambda table: table.take([2, 0, 1]))
@@ -338,6 +382,82 @@ class TestRows:
 def _first_picture_has_two_rows(path: Path) -> bool:
     ids = pq.read_table(path, columns=["image_id"])["image_id"].to_pylist()
     return ids.count(ids[0]) > 1
+
+
+class TestReferences:
+    @pytest.mark.parametrize("config", ["cad", "categories"])
+    def test_compressed(self, out: Path, config: str) -> None:
+        rewrite(out, shard(out, config, "train-*"), compression="snappy")
+        assert codes(out) == {"encoding"}
+
+    def test_too_many_rows_in_a_row_group(self, out: Path) -> None:
+        path = shard(out, "categories", "train-*")
+        rewrite(out, path, lambda table: pa.concat_tables([table] * 12))
+        assert "row_group_too_large" in codes(out)
+
+    @pytest.mark.parametrize("config", ["cad", "categories"])
+    def test_marker(self, out: Path, config: str) -> None:
+        next((out / ".build/done").glob(f"{config}-*")).unlink()
+        assert "shard_unfinished" in codes(out)
+
+    def test_a_file_that_was_not_planned(self, out: Path) -> None:
+        path = "cad/train-00007-of-00007.parquet"
+        shutil.copy(out / shard(out, "cad", "train-*"), out / path)
+        listed_anew(out, path)
+        assert "shard_name" in codes(out)
+
+    def test_truncated(self, out: Path) -> None:
+        path = shard(out, "cad", "train-*")
+        (out / path).write_bytes((out / path).read_bytes()[:-1000])
+        listed_anew(out, path)
+        assert codes(out) == {"parquet_unreadable"}
+
+    def test_a_mesh_of_the_raw_release_that_is_gone(self, out: Path, sample_folder: Path) -> None:
+        rewrite(out, shard(out, "cad", "train-*"), lambda table: table.slice(1))
+        assert "raw_mesh_lost" in codes(out, sample_folder)
+
+    def test_another_mesh(self, out: Path, sample_folder: Path, tmp_path: Path) -> None:
+        raw = shutil.copytree(sample_folder, tmp_path / "raw")
+        mesh = sorted(raw.glob("CAD/*/01.off"))[0]
+        lines = mesh.read_text("utf-8").split("\n")
+        lines[2] = " ".join(str(float(word) + 1e-3) for word in lines[2].split())
+        mesh.write_text("\n".join(lines), "utf-8")
+        assert codes(out, raw) == {"raw_value"}
+
+    def test_a_thumbnail_encoded_otherwise(self, out: Path, sample_folder: Path) -> None:
+        """Another encoder is no fault, another picture is."""
+        path = shard(out, "cad", "train-*")
+        for options, found in (({"quality": 98}, set()), ({"size": (8, 8)}, {"raw_value", "picture_size"})):
+            change = functools.partial(
+                lambda image, options: {**image, "bytes": reencoded(image["bytes"], **options)},
+                options=options,
+            )
+            rewrite(out, path, functools.partial(with_value, column="image", value=change))
+            assert codes(out, sample_folder) == found
+
+    def test_a_mesh_written_otherwise(self, out: Path, sample_folder: Path) -> None:
+        """Another version of trimesh is no fault, another mesh is."""
+
+        def written_by_another(mesh: dict[str, Any]) -> dict[str, Any]:
+            assert b"mikedh/trimesh" in mesh["bytes"]
+            return {**mesh, "bytes": mesh["bytes"].replace(b"mikedh/trimesh", b"nobody/trimesh")}
+
+        path = shard(out, "cad", "train-*")
+        rewrite(out, path, lambda table: with_value(table, "mesh", written_by_another))
+        assert codes(out, sample_folder) == set()
+        rewrite(out, path, lambda table: with_value(table, "mesh", table["mesh"][1].as_py()))
+        assert "raw_value" in codes(out, sample_folder)
+
+    def test_another_caption(self, out: Path, sample_folder: Path) -> None:
+        path = shard(out, "categories", "train-*")
+        rewrite(out, path, lambda table: with_value(table, "caption", "another"))
+        assert codes(out) == set()
+        assert codes(out, sample_folder) == {"raw_value"}
+
+    @pytest.mark.parametrize("configs", [["cad"], ["categories"], ["cad", "categories"], ["captions", "cad"]])
+    def test_some_configs(self, configs: list[str], sample_folder: Path, tmp_path: Path) -> None:
+        build(str(sample_folder), tmp_path / "out", configs=configs, workers=1)
+        assert verify(tmp_path / "out", str(sample_folder), workers=1) == []
 
 
 class TestCounts:
@@ -374,7 +494,7 @@ class TestCounts:
         assert codes(out) == {"books"}
 
     def test_marker_count(self, out: Path) -> None:
-        marker = sorted((out / ".build/done").iterdir())[0]
+        marker = sorted((out / ".build/done").glob("train-*"))[0]
         result = json.loads(marker.read_text("utf-8"))
         result["accounts"]["pose"]["written"] -= 1
         marker.write_text(json.dumps(result), "utf-8")
@@ -390,7 +510,9 @@ class TestViewer:
         )
         found = verify(tmp_path / "out", workers=1)
         assert {p.code for p in found} == {"viewer_lone_value"}
-        assert all("validation" in p.file for p in found)
+        lone = {p.file for p in found}
+        assert {"cad train", "categories train", "pose validation"} <= lone
+        assert not any("train" in file for file in lone - {"cad train", "categories train"})
 
     def test_empty_split(self, out: Path) -> None:
         for path in sorted(out.glob("captions/validation-*.parquet")):

@@ -1,0 +1,141 @@
+"""Growth: what a picture costs in time and memory as the release grows.
+
+    python -m benchmarks.growth [--raw RAW] [--quick]
+
+Builds the three configs of whole pictures from trees of 1, 10 and 100 thousand pictures, and verifies the
+smaller ones. The trees repeat the synthetic one, some 16 KB a picture, so that the largest fits on a disk;
+with --raw they repeat that. Then it surveys and plans a release of which there are only the names, up to a
+million pictures: what every command does first, in one process.
+"""
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.utils.py_utils import convert_file_size_to_int
+
+import ImageNet3D
+from benchmarks import inputs
+from benchmarks.build import WHOLE
+from benchmarks.measuring import Setting, Table, apart, command
+from ImageNet3D import CATEGORIES, Listing, RawTree
+from processing.build import build
+from processing.plan import DEFAULT_SHARD_SIZE, plan_shards
+from processing.verify import verify
+
+SIZES = (1_000, 10_000, 100_000)
+VERIFIED = 10_000  # the largest that is verified too: that decodes every picture
+NAMES = (100_000, 1_000_000)
+QUICK_SIZES = (60, 120)
+QUICK_NAMES = (1_000, 10_000)
+
+WORKERS = 2
+
+
+def tables(setting: Setting) -> list[Table]:
+    """What a picture costs, and what names alone cost."""
+    raw = setting.raw or inputs.synthetic(setting.scratch / "synthetic")
+    sizes, names = (QUICK_SIZES, QUICK_NAMES) if setting.quick else (SIZES, NAMES)
+    head = ["pictures", "MB", "command", "s", "ms a picture", "ms of CPU a picture", "MB of a process"]
+    table = Table("growth", f"Growth, {WORKERS} workers", head)
+    for size in sizes:
+        table.rows += _grown(raw, size, setting)
+    return [table, _names(names)]
+
+
+def _grown(raw: str, pictures: int, setting: Setting) -> list[list[object]]:
+    """Build, and verify, one size."""
+    tree, built = setting.scratch / "tree", setting.scratch / "grown"
+    inputs.replicate(raw, tree, pictures, setting.captions)
+    size = sum(path.stat().st_size for path in (tree / "images").rglob("*.JPEG")) / 1e6
+    rows = []
+    for function in (build_whole, verify_whole) if pictures <= VERIFIED else (build_whole,):
+        used = apart(function, str(tree), built)
+        each = [1000 * seconds / pictures for seconds in (used.seconds, used.cpu)]
+        name = function.__name__.partition("_")[0]
+        rows.append([pictures, round(size), name, used.seconds, *each, round(used.peak / 1e6)])
+    shutil.rmtree(tree)
+    shutil.rmtree(built)
+    return rows
+
+
+def build_whole(raw: str, built: Path) -> None:
+    """Build the configs of whole pictures."""
+    configs = [c for c in WHOLE if c != "captions" or (Path(raw) / "captions").is_dir()]
+    build(raw, built, configs=configs, workers=WORKERS)
+
+
+def verify_whole(raw: str, built: Path) -> None:
+    """Verify what was built, without the raw tree."""
+    problems = verify(built, workers=WORKERS)
+    assert not problems, problems[0]
+
+
+class NamesOnly(RawTree):
+    """A release of which there are only the names: pictures of 110 KB, 500 in a list, in made-up categories.
+
+    Args:
+        pictures: how many.
+        folder: any raw tree.
+    """
+
+    def __init__(self, pictures: int, folder: str) -> None:
+        super().__init__(folder)
+        self._lists: dict[str, list[str]] = {}
+        for number in range(pictures):
+            category = CATEGORIES[number % len(CATEGORIES)]
+            split = "val" if number % 5 == 0 else "train"
+            self._lists.setdefault(f"lists/{category}_imagenet_{split}.txt", []).append(
+                f"n{number:08d}_{number}"
+            )
+
+    def listing(self) -> Listing:
+        """As if from a folder: a digest over every name, in order."""
+        sizes: dict[str, int] = {}
+        for name, stems in self._lists.items():
+            category = name.removeprefix("lists/").partition("_imagenet_")[0]
+            for stem in stems:
+                sizes[f"images/{category}/{stem}.JPEG"] = 110_000
+                sizes[f"annotations/{category}/{stem}.npz"] = 2_000
+            sizes[name] = sum(map(len, stems)) + len(stems)
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(sizes):
+            digest.update(name.encode())
+        return Listing(sizes, digest.hexdigest())
+
+    def read(self, name: str, limit: int, too_large: str) -> bytes:
+        """A list."""
+        return "\n".join(self._lists[name]).encode()
+
+
+def _names(sizes: Sequence[int]) -> Table:
+    """Survey and plan of names alone."""
+    head = ["pictures", "survey, s", "plan, s", "us a picture", "MB of memory", "bytes a picture", "shards"]
+    table = Table("names", "Survey and plan of names alone, one process", head)
+    base = apart(survey_and_plan, 1).peak
+    for size in sizes:
+        used = apart(survey_and_plan, size)
+        surveyed, planned, shards = used.result
+        each = 1e6 * (surveyed + planned) / size
+        row = [size, surveyed, planned, each, round(used.peak / 1e6), (used.peak - base) / size, shards]
+        table.rows.append(row)
+    return table
+
+
+def survey_and_plan(pictures: int) -> tuple[float, float, int]:
+    """Seconds of the survey and of the plan, and the number of shards."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "images").mkdir()
+        tree = NamesOnly(pictures, folder)
+        start = time.perf_counter()
+        found = ImageNet3D.survey(tree)
+        surveyed = time.perf_counter()
+        shards = plan_shards(found, convert_file_size_to_int(DEFAULT_SHARD_SIZE))
+        return surveyed - start, time.perf_counter() - surveyed, len(shards)
+
+
+if __name__ == "__main__":
+    command(__doc__, {"growth": tables})
