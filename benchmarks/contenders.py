@@ -14,7 +14,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ def encoded_batch(samples: list[Sample]) -> list[bytes]:
 
 class Way:
     """What all ways share. `write` is called once; `samples` before each reading."""
+
+    loader: Any = torch.utils.data.DataLoader
 
     def __init__(self, folder: Path) -> None:
         self.source = folder / "samples"
@@ -257,29 +259,26 @@ class LitData(Way):
     def samples(self, shuffled: bool, decoded: bool) -> Any:
         import litdata
 
+        self.loader = litdata.StreamingDataLoader
         return litdata.StreamingDataset(str(self.folder), shuffle=shuffled)
 
 
 WAYS = (Memory, Files, Rows, Batches, Once, Buffer, WebDataset, Mosaic, LitData)
 
 
-def loader(way: Way, decoded: bool, shuffled: bool, workers: int) -> Iterator[Any]:
-    """Batches from the DataLoader."""
-    batch = decoded_batch if decoded else encoded_batch
-    samples = way.samples(shuffled, decoded)
-    return iter(torch.utils.data.DataLoader(samples, BATCH, num_workers=workers, collate_fn=batch))
-
-
 def read(way: Way, decoded: bool, shuffled: bool, workers: int) -> dict[str, float]:
-    """Read all samples once.
+    """Read all samples once; opening the data set, which is done once for all epochs, is not counted.
 
     Returns:
         samples; seconds of wall time; cpu, the seconds of processor time of this process and its workers; and
         bytes of the pictures, unless decoded.
     """
+    collate = decoded_batch if decoded else encoded_batch
+    data = way.samples(shuffled, decoded)
+    loader = way.loader(data, batch_size=BATCH, num_workers=workers, collate_fn=collate)
     before, start = _processor_time(), time.perf_counter()
     samples = size = 0
-    for batch in loader(way, decoded, shuffled, workers):
+    for batch in loader:
         samples += len(batch)
         size += 0 if decoded else sum(map(len, batch))
     seconds = time.perf_counter() - start

@@ -107,7 +107,9 @@ class NamesOnly(RawTree):
         return Listing(sizes, digest.hexdigest())
 
     def read(self, name: str, limit: int, too_large: str) -> bytes:
-        """A list."""
+        """A list; there are no captions."""
+        if name not in self._lists:
+            raise FileNotFoundError(name)
         return "\n".join(self._lists[name]).encode()
 
 

@@ -72,7 +72,7 @@ def joined(scheduler: str | None) -> "Iterator[Client | None]":
         scheduler: an address such as tcp://host:8786, or the path of a scheduler file.
 
     Raises:
-        ClusterError: if Dask is not installed, or no scheduler answers there.
+        ClusterError: if Dask is not installed, no scheduler answers there, or one of another version.
     """
     if scheduler is None:
         yield None
@@ -89,12 +89,26 @@ def joined(scheduler: str | None) -> "Iterator[Client | None]":
     place = {"scheduler_file" if is_file else "address": scheduler}
     try:
         client = Client(**place, name="ImageNet3D", set_as_default=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # one of another version may answer anything
         raise ClusterError(
-            f"{scheduler}: no Dask scheduler answers there ({error}); start one, or correct the address"
+            f"{scheduler}: no Dask scheduler answers there, or one of another version ({error}); start one, "
+            "or correct the address"
         ) from error
     with client:
+        _refuse_other_dask(client)
         yield client
+
+
+def _refuse_other_dask(client: "Client") -> None:
+    """Scheduler and workers of another version than this process's may wait for each other for ever."""
+    versions = client.get_versions()
+    mine = versions["client"]["packages"]["distributed"]
+    for who, found in {"the scheduler": versions["scheduler"], **versions["workers"]}.items():
+        if (theirs := found["packages"]["distributed"]) != mine:
+            raise ClusterError(
+                f"{client.scheduler.address}: {who} has Dask {theirs}, this command has {mine}; "
+                "install the same on all machines"
+            )
 
 
 def there(client: "Client | None", view: View) -> Elsewhere | None:

@@ -6,35 +6,28 @@ needs no other file and no network. The same input gives the same page: objects 
 seed and their picture's name, spread over the pictures.
 
     preview_sources   what a page is made from
+    preview_books     what was found odd in it
     preview_cards     one object: its picture made small, with its layers (processing.draw)
     preview_meshes    meshes as the page's script reads them
     preview_plots     the plots
-    page/             the page itself: a template, its style, its script
+    preview_page      the page itself, from the template, the style and the scripts in page/
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jinja2
-
-import ImageNet3D
-from ImageNet3D import ANGLES, KNOWN_CATEGORIES, OBJECT_STATUS, ObjectAnnotation, ReleaseError
-from processing import draw, outline, raster
-from processing.columns import COLUMNS
-from processing.preview_cards import AGREES, Card, CardMaker, long_side
-from processing.preview_meshes import STEPS
-from processing.preview_plots import Statistics, draw_plots
+from ImageNet3D import ANGLES, KNOWN_CATEGORIES, ObjectAnnotation, ReleaseError
+from processing.preview_cards import Card, CardMaker, long_side
+from processing.preview_page import BookLine, Section, render_page
+from processing.preview_plots import Statistics
 from processing.preview_sources import (
-    NO_STATUS,
     AnnotatedPicture,
     Selection,
     Source,
@@ -44,7 +37,6 @@ from processing.store import write_whole
 
 # Objects of a category that may take the place of chosen ones whose picture turns out to be unusable.
 SPARE = 8
-TILES = 6  # of the page's head
 
 
 def write_preview(
@@ -81,34 +73,27 @@ def write_preview(
     if not statistics.objects.total() and str(selection):
         raise ReleaseError(f"{source}: no object is selected by {selection}")
     maker = CardMaker(opened, long_side(sum(min(per_category, len(c)) for c in candidates.values())))
-    sections = []
-    for category in sorted(statistics.category_pictures):
-        chosen = maker.cards([candidate.shown for candidate in candidates[category]])
-        sections.append(
-            {
-                "name": category,
-                "known": category in KNOWN_CATEGORIES,
-                "caption": opened.category_captions.get(category),
-                "pictures": statistics.category_pictures[category],
-                "objects": statistics.objects[category],
-                "posed": statistics.posed[category],
-                "cards": list(itertools.islice(chosen, per_category)),
-            }
+    sections = [
+        Section(
+            name=category,
+            known=category in KNOWN_CATEGORIES,
+            caption=opened.category_captions.get(category),
+            pictures=statistics.category_pictures[category],
+            objects=statistics.objects[category],
+            posed=statistics.posed[category],
+            cards=_some_cards(maker, candidates[category], per_category),
         )
-    reasons = None if opened.books is None else _reasons(opened, maker)
-    text = _render(
+        for category in sorted(statistics.category_pictures)
+    ]
+    text = render_page(
         name=Path(source.partition("?")[0]).name,  # a signed URL's query is nobody's business
         kind=opened.kind,
         selection=str(selection),
         statistics=statistics,
         sections=sections,
-        tiles=_tiles(sections),
-        filters=_filters([card for section in sections for card in section["cards"]]),
-        meshes={key: mesh._asdict() for key, mesh in sorted(maker.meshes.items())},
-        plots=draw_plots(statistics),
-        reasons=reasons,
+        books=None if opened.books is None else _lines(opened, maker),
         books_note=opened.books_note,
-        notes=maker.notes,
+        maker=maker,
         columns=min(per_category, 4),
     )
     write_whole(Path(page), text.encode("utf-8", "replace"))
@@ -192,114 +177,22 @@ def _count(picture: AnnotatedPicture, statistics: Statistics) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------
-# The page
+# What is shown of them
 # --------------------------------------------------------------------------------------------------------
 
 
-class Filter(NamedTuple):
-    """A group of values to filter the cards by: (value, what it is called, how many cards have it)."""
-
-    name: str
-    title: str
-    values: list[tuple[str, str, int]]
+def _some_cards(maker: CardMaker, candidates: Sequence[Candidate], count: int) -> list[Card]:
+    """The cards of the first objects whose picture can be shown."""
+    return list(itertools.islice(maker.cards([candidate.shown for candidate in candidates]), count))
 
 
-def filter_values(card: Card) -> dict[str, str]:
-    """What a card is filtered by."""
-    return {
-        "category": card.picture.category,
-        "status": card.item.object_status or NO_STATUS,
-        "density": {True: "dense", False: "sparse", None: "none"}[card.item.dense],
-        "known": "known" if card.known else "unknown",
-        "split": card.picture.split,
-        "agreement": card.agreement,
-    }
-
-
-_FILTERS = (
-    ("status", "Status", {**{status: status for status in OBJECT_STATUS}, NO_STATUS: "none given"}),
-    ("density", "Density", {"sparse": "not dense", "dense": "dense", "none": "none given"}),
-    ("known", "Open vocabulary", {"known": "known", "unknown": "unknown"}),
-    ("split", "Split", {split: split for split in ImageNet3D.SPLITS}),
-    ("agreement", "Box and mesh", {"agree": "agree", "differ": "differ", "no mesh": "no mesh"}),
-)
-
-
-def _filters(cards: Sequence[Card]) -> list[Filter]:
-    """The groups in which the cards differ at all, or that the reader will look for."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for card in cards:
-        for name, value in filter_values(card).items():
-            counts[name][value] += 1
-    groups = [Filter("category", "Category", [(v, v, n) for v, n in sorted(counts["category"].items())])]
-    for name, title, words in _FILTERS:
-        values = [(value, word, counts[name][value]) for value, word in words.items() if counts[name][value]]
-        groups.append(Filter(name, title, values))
-    return groups
-
-
-def _reasons(source: Source, maker: CardMaker) -> list[dict[str, Any]]:
+def _lines(source: Source, maker: CardMaker) -> list[BookLine]:
     """The lines of the books; where an example is an object, with a card that shows it."""
     lines = []
     for reason in source.books.reasons():
-        examples = []
+        examples: list[tuple[str, Card | None]] = []
         for example in reason.examples:
             found = source.example(example.image_id, example.index) if example.image_id else None
-            examples.append({"text": example.text, "card": next(maker.cards([found] if found else []), None)})
-        lines.append(
-            {"rule": reason.rule, "decision": reason.decision, "count": reason.count, "examples": examples}
-        )
+            examples.append((example.text, next(maker.cards([found] if found else []), None)))
+        lines.append(BookLine(reason, examples))
     return lines
-
-
-def _tiles(sections: Sequence[dict[str, Any]]) -> list[Card]:
-    """The cards in the page's head: one of a category, known and unknown, the best of them."""
-    best = [
-        min(section["cards"], key=lambda card: card.fit_for_head) for section in sections if section["cards"]
-    ]
-    best.sort(
-        key=lambda card: (
-            card.fit_for_head,
-            hashlib.blake2b(card.picture.image_id.encode("utf-8", "replace")).digest(),
-        )
-    )
-    return best[:TILES]
-
-
-def _render(**values: Any) -> str:
-    """Fill the template; style and script stand in the page, and no other script may run in it."""
-    folder = files("processing").joinpath("page")
-    style, script = (folder.joinpath(name).read_text("utf-8") for name in ("page.css", "turn.js"))
-    script += folder.joinpath("page.js").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["minus"] = lambda text: text.replace("-", "−")  # noqa: RUF001
-    template = environment.from_string(folder.joinpath("page.html.jinja").read_text("utf-8"))
-    return template.render(
-        **values,
-        style=style,
-        script=script,
-        script_digest=digest,
-        constants=_CONSTANTS,
-        colors={"box": draw.BOX_COLOR, "mesh": draw.MESH_COLOR, **draw.AXIS_COLORS},
-        column_texts=COLUMNS,
-        filter_values=filter_values,
-        agrees=AGREES,
-        version=ImageNet3D.__version__,
-    )
-
-
-# What the script draws with, so that it draws as `processing.draw` does.
-_CONSTANTS = {
-    "steps": STEPS,
-    "ambient": raster.AMBIENT,
-    "light": raster.LIGHT,
-    "crease": float(outline.CREASE),
-    "depthTolerance": outline.DEPTH_TOLERANCE,
-    "faceOpacity": draw.FACE_OPACITY,
-    "edgeOpacity": draw.EDGE_OPACITY,
-    "meshColor": draw.MESH_COLOR,
-    "axisColors": dict(draw.AXIS_COLORS),
-}

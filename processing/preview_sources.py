@@ -24,10 +24,8 @@ from tqdm import tqdm
 import ImageNet3D
 from ImageNet3D import (
     CATEGORIES,
-    LEFT_OUT,
     OBJECT_STATUS,
     POSE_FIELDS,
-    REASONS,
     Entry,
     Finding,
     ObjectAnnotation,
@@ -36,15 +34,13 @@ from ImageNet3D import (
     Unusable,
 )
 from processing.crops import crop_map, crops, why_not_cropped
-from processing.ledger import CROP_RULES
 from processing.mesh import Mesh, MeshError, mesh_file, parse_mesh, read_mesh
 from processing.object_centric import OPTIONS
+from processing.preview_books import Books
 from processing.shards import BOOKKEEPING
 
 CONFIGS = ("pose", "object_centric")  # whose rows a page can show
 NO_STATUS = "none"  # stands for the objects without a status
-EXAMPLES = 3  # that the books give of each reason
-NO_CROP = "no crop"  # what the books call the decision of a rule of object_centric
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ class Selection:
         return " · ".join(parts)
 
 
-class Place(NamedTuple):
+class RowPlace(NamedTuple):
     """A row of a built folder."""
 
     shard: str
@@ -131,84 +127,12 @@ class AnnotatedPicture:
     objects: tuple[ObjectAnnotation, ...]
     size: tuple[int, int] | None
     caption: str | None
-    places: Mapping[int, Place] = field(default_factory=dict)
+    places: Mapping[int, RowPlace] = field(default_factory=dict)
 
     @property
     def category(self) -> str:
         """The folder's category."""
         return self.image_id.partition("/")[0]
-
-
-class Example(NamedTuple):
-    """One finding of the books.
-
-    Attributes:
-        text: file, object and value.
-        image_id: of the object, or None where something else is meant.
-        index: of the object.
-    """
-
-    text: str
-    image_id: str | None = None
-    index: int | None = None
-
-
-@dataclass
-class Reason:
-    """One line of the books.
-
-    Attributes:
-        rule: what was found, in words.
-        decision: what was done about it.
-        count: how often.
-        examples: the first few.
-    """
-
-    rule: str
-    decision: str
-    count: int = 0
-    examples: list[Example] = field(default_factory=list)
-
-
-class FoundBooks:
-    """What was found odd, and what became of it, by reason."""
-
-    def __init__(self) -> None:
-        self._reasons: dict[tuple[str, str], Reason] = {}  # by code and decision
-
-    def add(self, finding: Finding) -> None:
-        """Enter a finding."""
-        place = "" if finding.object_index is None else f", object {finding.object_index}"
-        value = f": {finding.value}" if finding.value else ""
-        match = re.fullmatch(r"annotations/([^/]+/[^/]+)\.npz", finding.file)
-        image_id = match[1] if match and finding.object_index is not None else None
-        known = REASONS[finding.reason]
-        example = Example(f"{image_id or finding.file}{place}{value}", image_id, finding.object_index)
-        self._count(finding.reason, known.rule, known.decision, example)
-
-    def add_rule(self, code: str, image_id: str, index: int) -> None:
-        """Enter an object without a crop, for a code of `CROP_RULES`."""
-        example = Example(f"{image_id}, object {index}", image_id, index)
-        self._count(code, CROP_RULES[code], NO_CROP, example)
-
-    def add_rule_counts(self, counts: Mapping[str, int]) -> None:
-        """Enter how many objects have no crop, by code; other codes than those of `CROP_RULES` are left."""
-        for code, count in counts.items():
-            if code in CROP_RULES:
-                self._count(code, CROP_RULES[code], NO_CROP, None, count)
-
-    def _count(self, code: str, rule: str, decision: str, example: Example | None, count: int = 1) -> None:
-        reason = self._reasons.setdefault((code, decision), Reason(rule, decision))
-        reason.count += count
-        if example and len(reason.examples) < EXAMPLES:
-            reason.examples.append(example)
-
-    def reasons(self) -> list[Reason]:
-        """What was left out first, and within that the most frequent."""
-        ranks = {decision: rank for rank, decision in enumerate((LEFT_OUT, ImageNet3D.NO_POSE, NO_CROP))}
-        return sorted(
-            self._reasons.values(), key=lambda r: (ranks.get(r.decision, len(ranks)), -r.count, r.rule)
-        )
 
 
 class Source(Protocol):
@@ -223,7 +147,7 @@ class Source(Protocol):
 
     kind: str
     category_captions: dict[str, str]
-    books: FoundBooks | None
+    books: Books | None
     books_note: str
 
     def pictures(self) -> Iterator[AnnotatedPicture]:
@@ -280,7 +204,7 @@ class RawSource:
         self._survey = ImageNet3D.survey(RawTree(path))
         self._release = self._survey.release
         self.category_captions = dict(self._release.category_captions)
-        self.books = FoundBooks()
+        self.books = Books()
         for finding in self._survey.findings:
             if selection.has_file(finding.file, ""):
                 self.books.add(finding)
@@ -423,7 +347,7 @@ class BuiltSource:
         return parse_mesh(value["bytes"], value["path"])
 
     @cached_property
-    def _meshes(self) -> dict[tuple[str, int], Place]:
+    def _meshes(self) -> dict[tuple[str, int], RowPlace]:
         """Where each category's meshes are."""
         return {
             (CATEGORIES[row["category"]], row["cad_index"]): place
@@ -431,8 +355,8 @@ class BuiltSource:
             for place, row in self._rows(shard, ("category", "cad_index"))
         }
 
-    def _read_ledger(self, path: str) -> FoundBooks:
-        books = FoundBooks()
+    def _read_ledger(self, path: str) -> Books:
+        books = Books()
         try:
             with self._fs.open(path, "rt", encoding="utf-8") as lines:
                 for line in map(json.loads, lines):
@@ -446,14 +370,16 @@ class BuiltSource:
             raise ReleaseError(f"{path}: damaged ({error!r}); build it again") from error
         return books
 
-    def _rows(self, shard: str, columns: Sequence[str] = _COLUMNS) -> Iterator[tuple[Place, dict[str, Any]]]:
+    def _rows(
+        self, shard: str, columns: Sequence[str] = _COLUMNS
+    ) -> Iterator[tuple[RowPlace, dict[str, Any]]]:
         with self._opened(shard, columns) as parquet:
             for number in range(parquet.num_row_groups):
                 rows = parquet.read_row_group(number, columns=list(columns)).to_pylist()
                 for row, values in enumerate(rows):
-                    yield Place(shard, number, row), values
+                    yield RowPlace(shard, number, row), values
 
-    def _value(self, place: Place, column: str) -> Any:
+    def _value(self, place: RowPlace, column: str) -> Any:
         """One value; of the row group's pictures no more than a few are held at a time."""
         with self._opened(place.shard, [column]) as parquet:
             row = place.row

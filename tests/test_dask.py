@@ -46,11 +46,11 @@ def cluster() -> Iterator[str]:
 
 
 @contextmanager
-def a_scheduler(folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+def a_scheduler(folder: Path, **variables: str) -> Iterator[tuple[str, subprocess.Popen]]:
     """The path of the file of a scheduler that the command line starts, and its process."""
     file = folder / "scheduler.json"
     command = [*DASK, "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", ":0"]
-    with a_process([*command, "--scheduler-file", str(file)], folder) as process:
+    with a_process([*command, "--scheduler-file", str(file)], folder, variables) as process:
         wait_for(lambda: file.exists() and file.read_text().endswith("}"), process)
         yield str(file), process
 
@@ -194,23 +194,21 @@ class TestWorkers:
         assert 0 < len(leftovers) <= len(shards.TABLES) + 1, "of the one shard that was lost"
         assert verify(out, str(sample_folder), scheduler=cluster) == []
 
-    def test_one_that_stops_and_comes_back(
+    def test_one_that_stands_still(
         self, cluster: str, sample_folder: Path, built_sample: Path, tmp_path: Path
     ) -> None:
-        """A worker that stands still in the middle of a shard holds nothing but that shard."""
+        """Another does its shard, when nothing else is left; when it wakes up it does no harm."""
         out = tmp_path / "out"
-        total = len(list((built_sample / ".build/done").glob("[!.]*.json")))
-
-        def pause(pid: int) -> None:
-            os.kill(pid, signal.SIGSTOP)
-            try:
-                wait_for(lambda: len(list(out.glob(".build/done/[!.]*.json"))) == total - 1)
-            finally:
+        stopped: list[int] = []
+        try:
+            with meanwhile(out, lambda pid: os.kill(pid, signal.SIGSTOP)) as stopped:
+                build(str(sample_folder), out, scheduler=cluster, shard_size=SIZE)
+            assert stopped
+            assert published(out) == published(built_sample)
+        finally:
+            for pid in stopped:
                 os.kill(pid, signal.SIGCONT)
-
-        with meanwhile(out, pause) as paused:
-            build(str(sample_folder), out, scheduler=cluster, shard_size=SIZE)
-        assert paused
+        wait_for(lambda: not processes_at_work(out))
         assert published(out) == published(built_sample)
 
     def test_all_that_get_a_task_die(self, sample_folder: Path, built_sample: Path, tmp_path: Path) -> None:
@@ -273,6 +271,20 @@ class TestScheduler:
             build(str(sample_folder), tmp_path / "out", scheduler=str(tmp_path / "scheduler.json"))
         assert not (tmp_path / "out").exists()
 
+    def test_of_another_version(self, sample_folder: Path, tmp_path: Path) -> None:
+        installed = tmp_path / "other/distributed-2024.1.0.dist-info"
+        installed.mkdir(parents=True)
+        (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: distributed\nVersion: 2024.1.0\n")
+        (installed / "entry_points.txt").write_text(
+            "[dask_cli]\nscheduler = distributed.cli.dask_scheduler:main\n"
+        )
+        with (
+            a_scheduler(tmp_path, PYTHONPATH=str(tmp_path / "other")) as (file, _),
+            pytest.raises(ClusterError, match=r"the scheduler has Dask 2024\.1\.0, .*install the same"),
+        ):
+            build(str(sample_folder), tmp_path / "out", scheduler=file)
+        assert not (tmp_path / "out").exists()
+
     def test_without_dask(self, sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "distributed", None)
         with pytest.raises(ClusterError, match=r'pip install "dask\[distributed\]"'):
@@ -330,7 +342,7 @@ class TestView:
         (copy / "processing/cluster.py").open("a").write(change)
         with (
             a_scheduler(tmp_path) as (file, _),
-            a_worker(file, PYTHONPATH=str(copy)),
+            a_worker(file, PYTHONPATH=os.pathsep.join([str(copy), os.environ.get("PYTHONPATH", "")])),
             pytest.raises(ClusterError, match=message),
         ):
             build(str(sample_folder), tmp_path / "out", scheduler=file, shard_size=SIZE)

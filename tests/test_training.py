@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import PROJECT
+from test_card import run_blocks
 from test_crash import wait_for
 
 sys.path.insert(0, str(PROJECT / "benchmarks"))
@@ -123,6 +124,14 @@ class TestEveryObjectOnce:
                 for rank in range(2)
             ]
         )
+
+
+@needs_torch
+def test_code_of_the_page(built_real: Path, tmp_path: Path) -> None:
+    page = SCRIPT.with_name("training.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert len(blocks) >= 2
+    run_blocks(sys.executable, built_real, tmp_path, blocks)
 
 
 @needs_torch

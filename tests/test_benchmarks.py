@@ -1,0 +1,49 @@
+"""The benchmarks run: every way of each on a tree of a few pictures, without the peers that are not there."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+
+def tables_of(benchmark: str, raw: Path, tmp_path: Path) -> dict[str, list[list[object]]]:
+    """Run the quick mode of one benchmark; the rows by table."""
+    written = tmp_path / "tables.json"
+    command = ["-m", "benchmarks", "--quick", "--only", benchmark, "--raw", str(raw), "--json", str(written)]
+    done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {table["name"]: table["rows"] for table in json.loads(written.read_text("utf-8"))["tables"]}
+
+
+@pytest.fixture(autouse=True)
+def _needs_psutil() -> None:
+    pytest.importorskip("psutil", reason="the benchmarks need the extra `benchmarks`")
+
+
+def test_build(sample_folder: Path, tmp_path: Path) -> None:
+    rows = {name: numbers for name, *numbers in tables_of("build", sample_folder, tmp_path)["build"]}
+    assert {"tar", "build, pose", "build, whole pictures", "build, all", "datasets"} <= set(rows)
+    assert rows["tar"][3] == 1
+    assert all(row[2] > 0 and row[5] > 20 for row in rows.values()), "time and memory were looked at"
+
+
+def test_loading(sample_folder: Path, tmp_path: Path) -> None:
+    rows = {name: numbers for name, *numbers in tables_of("loading", sample_folder, tmp_path)["loading"]}
+    assert rows["load again"][0] < rows["first load"][0]
+
+
+def test_growth(sample_folder: Path, tmp_path: Path) -> None:
+    tables = tables_of("growth", sample_folder, tmp_path)
+    assert [row[2] for row in tables["growth"]] == ["build", "verify"] * 2
+    assert [row[0] for row in tables["names"]] == [1_000, 10_000]
+
+
+def test_streaming(sample_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="streaming is measured through torch's DataLoader")
+    tables = tables_of("streaming", sample_folder, tmp_path)
+    assert len(tables) == 6
+    for name, rows in tables.items():
+        assert {"ours, in batches", "JPEG and npz files"} <= {row[0] for row in rows}, name
