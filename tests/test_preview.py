@@ -17,12 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import trimesh
+from click.testing import CliRunner
 from markupsafe import escape
 from PIL import Image
 
 import ImageNet3D
 from ImageNet3D import Annotation, Entry, ObjectAnnotation, Picture, RawTree, ReleaseError
 from processing import preview
+from processing.__main__ import main
 from processing.preview import write_preview
 from processing.preview_cards import long_side
 from processing.preview_sources import RawSource, Selection
@@ -348,6 +350,23 @@ def test_seed_chooses_other_objects(sample_folder, tmp_path):
 def test_a_selection_of_what_there_is_not(selected, why):
     with pytest.raises(ValueError, match=why):
         Selection(**selected)
+
+
+def test_command_line(sample_folder, tmp_path):
+    page = tmp_path / "page.html"
+    options = "--category bed --category car --status good --split train --seed 3 --per-category 1".split()
+    result = CliRunner().invoke(main, ["preview", str(sample_folder), str(page), *options])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(f"{page.as_uri()} (")
+    assert "bed, car · status good · train" in page.read_text("utf-8")
+    result = CliRunner().invoke(
+        main, ["preview", str(sample_folder), str(page), "--config", "object_centric", "--status", "bad"]
+    )
+    assert result.exit_code == 1
+    assert "no object is selected by status bad" in result.output
+    result = CliRunner().invoke(main, ["preview", str(sample_folder), str(page), "--category", "cars"])
+    assert result.exit_code == 2
+    assert "the closest are car, cart, chair" in result.output
 
 
 def test_nothing_selected(hostile_folder, tmp_path):
