@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from ImageNet3D import POSE_FIELDS
 from processing.geometry import camera_position, project, rotation_from_viewpoint
-from processing.mesh import Mesh
+from processing.mesh import Mesh, MeshError
 from processing.outline import Drawing, trace
 from processing.raster import LIGHT, shade
 
@@ -140,7 +140,10 @@ def layers(
     if mesh is None:
         return Layers(box, axes, remark="No mesh: box and axes only.")
     pixels, depth = project(mesh.vertices, *camera)
-    lines = trace(mesh, pixels, depth, size)
+    try:
+        lines = trace(mesh, pixels, depth, size)
+    except MeshError as error:
+        return Layers(box, axes, remark=f"No mesh: {error}; box and axes only.")
     if lines is None:
         return Layers(box, axes, agreement=0.0, remark="Nothing of the mesh is in the picture.")
     agreement = _agreement(box, pixels[np.unique(mesh.faces)], size)

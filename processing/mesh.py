@@ -95,6 +95,7 @@ def parse_mesh(data: bytes, name: str) -> Mesh:
     if len(data) > MAX_MESH_BYTES:
         raise MeshError(f"{name}: more than {MAX_MESH_BYTES} bytes", "mesh_too_large")
     if kind == "off":
+        data = _OFF_COMMENT.sub(b"", data)  # trimesh takes one behind a vertex for numbers
         _check_claims(data, name)
     try:
         loaded = trimesh.load_mesh(io.BytesIO(data), file_type=kind, process=False)
@@ -121,6 +122,7 @@ def parse_mesh(data: bytes, name: str) -> Mesh:
     return Mesh(vertices, faces)
 
 
+_OFF_COMMENT = re.compile(rb"#[^\r\n]*")
 _OFF_COUNTS = re.compile(rb"\s*OFF\s+(\d+)\s+(\d+)\s")
 
 

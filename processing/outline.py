@@ -12,12 +12,13 @@ import contourpy
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.mesh import Mesh
-from processing.raster import rasterize
+from processing.mesh import Mesh, MeshError
+from processing.raster import drawing_costs, rasterize
 
 # Of the raster, whose long side has at most this many samples; small objects get more samples a pixel.
 MAX_SAMPLES = 540
 MAX_SAMPLES_A_PIXEL = 8
+MAX_LAYERS = 256  # triangles that may lie over each other, on the average; those of real meshes are some ten
 # How far beyond the picture the silhouette is traced, pixels: its cut side then lies outside.
 MARGIN = 2
 
@@ -73,11 +74,17 @@ def trace(
 
     Returns:
         The drawing, or None if nothing of the mesh is in the picture.
+
+    Raises:
+        MeshError: so many large triangles lie behind each other that drawing would take too long.
     """
     window = _window(pixels[depth > 0], size)
     if window is None:
         return None
-    coverage = rasterize(window.from_pixels(pixels), depth, mesh.faces, window.size)
+    points = window.from_pixels(pixels)
+    if drawing_costs(points, mesh.faces, window.size).sum() > MAX_LAYERS * MAX_SAMPLES**2:
+        raise MeshError("too many large triangles to draw", "mesh_too_large")
+    coverage = rasterize(points, depth, mesh.faces, window.size)
     silhouette = _silhouette(coverage.face >= 0, window)
     edges = _visible_edges(mesh, pixels, depth, window, coverage.depth)
     return Drawing(silhouette, edges, coverage.face, window.box) if silhouette or len(edges) else None

@@ -157,6 +157,14 @@ def test_what_is_not_drawn_is_said(row, mesh, remark):
     assert not changed(row, mesh, ("faces", "outline")).any()
 
 
+def test_a_mesh_that_takes_too_long_to_draw_is_said():
+    corners = np.random.default_rng(0).normal(size=(3000, 3))
+    faces = np.random.default_rng(1).integers(0, 3000, (400_000, 3))
+    found = layers(ROW, Mesh(corners, faces), SIZE)
+    assert found.remark == "No mesh: too many large triangles to draw; box and axes only."
+    assert len(found.axes) == 3
+
+
 def test_agreement_tells_a_wrong_box():
     mask = around(changed(ROW, CUBE, ("faces",)))
     right = ROW | {"bbox": mask.astype(float).tolist()}

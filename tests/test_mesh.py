@@ -55,9 +55,37 @@ def test_size_limit(tree, monkeypatch):
             read()
 
 
-def test_polygons_become_triangles():
-    square = b"OFF\n4 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n"
-    assert len(parse_mesh(square, NAME).faces) == 2
+SQUARE = "0 0 0\n1 0 0\n1 1 0\n0 1 0\n"
+ROOF = SQUARE + "0.5 2 0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "area"),
+    [
+        (f"# a\nOFF # b\n# c\n4 1 0\n# d\n{SQUARE}# e\n4 0 1 2 3\n", 1),
+        ("OFF\n3 1 0\n0 0 0 # first\n1 0 0 # 2\n1 1 0#3 4 5\n3 0 1 2 # one\n", 0.5),
+        (f"OFF\n4 2 0\n{SQUARE}3 0 1 2 255 0 0\n3 0 2 3 0 255 0 255\n", 1),
+        (f"OFF\n4 2 0\n{SQUARE}3 0 1 2 1.0 0.5 0.25\n3 0 2 3 0.1 0.2 0.3 1.0\n", 1),
+        (f"OFF\n4 1 0\n{SQUARE}4 0 1 2 3 10 20 30\n", 1),
+        ("COFF\n4 1 0\n" + SQUARE.replace("\n", " 255 0 0 255\n") + "4 0 1 2 3\n", 1),
+        (f"OFF\n5 1 0\n{ROOF}5 0 1 2 4 3\n", 1.5),
+        (f"OFF\n5 2 0\n{ROOF}4 0 1 2 3\n3 3 2 4\n", 1.5),
+        (f"OFF\n4 2 0\n{SQUARE}2 0 1\n4 0 1 2 3\n", 1),
+        (f"OFF 4 1 0\n{SQUARE}4 0 1 2 3\n", 1),
+        (f"OFF\n\n4 1 0\n\n{SQUARE}\n4 0 1 2 3\n\n".replace("\n", "\r\n"), 1),
+    ],
+    ids=[
+        *("comment lines", "comments behind", "whole colours", "colours in shares", "coloured polygon"),
+        *("coloured vertices", "five corners", "mixed", "a line among faces", "one line of head", "Windows"),
+    ],
+)
+def test_off_files_of_all_kinds(text, area):
+    """Every face is there, once: their areas sum up."""
+    read = parse_mesh(text.encode(), NAME)
+    corners = read.vertices[read.faces]
+    areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    assert areas.sum() == pytest.approx(area)
+    assert (areas > 0).all()
 
 
 def test_glb_keeps_the_object_space():
