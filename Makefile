@@ -54,5 +54,5 @@ clean:
 .venv-datasets3/ready: requirements.txt
 	$(PYTHON) -m venv .venv-datasets3
 	sed 's/^\([a-z0-9_]*\)>=/\1==/' requirements.txt > .venv-datasets3/oldest.txt
-	$(DATASETS3) -m pip install --quiet --requirement .venv-datasets3/oldest.txt
+	$(DATASETS3) -m pip install --quiet --requirement .venv-datasets3/oldest.txt "s3fs==2024.5.0"
 	touch $@

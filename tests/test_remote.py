@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import PROJECT
+from hub import serve
 from load_rows import rows_of
 from object_store import ObjectStore
 from PIL import Image
@@ -524,6 +525,7 @@ class TestUse:
 import sys
 sys.path.insert(0, sys.argv[2])
 import json, datasets
+from hub import serve
 from load_rows import rows_of
 datasets.disable_progress_bars()
 kept = {}
@@ -566,3 +568,30 @@ print(json.dumps(kept[True]))
         pytest.importorskip("matplotlib")
         write_preview({"raw": raw, "out": out}[of], tmp_path / "page.html", 1)
         assert b"kettle" in (tmp_path / "page.html").read_bytes()
+
+
+class TestHub:
+    CODE = """
+import sys
+import ImageNet3D as release
+url = f"hf://datasets/{release.REPOSITORY}@{release.RAW_REVISION}/{release.RAW_ARCHIVE}"
+found = release.survey(release.RawTree(url, {"token": "hf_loopback"}))
+entries = found.entries["train"]
+print(len(list(release.read_pictures(found.release.fetched(entries), "pose", entries, []))))
+"""
+
+    def test_the_gated_zip_is_read_by_exact_ranges(self, local: Path, tmp_path: Path) -> None:
+        repository = tmp_path / "repository"
+        repository.mkdir()
+        data = (local / "raw.zip").read_bytes()
+        (repository / release.RAW_ARCHIVE).write_bytes(data)
+        with serve(repository, revisions={release.RAW_REVISION: repository}, gated=True) as hub:
+            environment = {**os.environ, **hub.environment(tmp_path / "home")}
+            line = [sys.executable, "-c", self.CODE]
+            done = subprocess.run(line, cwd=PROJECT, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-2000:]
+            fetched = [request for request in hub.fetched(release.RAW_ARCHIVE) if request.method == "GET"]
+        assert int(done.stdout) > 50
+        assert all(request.range for request in fetched)
+        # The directory is within the last 256 KiB; each picture but those of validation is fetched once.
+        assert sum(request.sent for request in fetched) < 2**18 + len(data)
