@@ -113,6 +113,7 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Usage:
         peak = 0
         while not wait([call], timeout=0.05).done:
             peak = max([peak, *_memory(psutil.Process(pid))])
+        peak = max([peak, *_memory(psutil.Process(pid))])  # the only look at a call that was soon done
         return Usage(*call.result(), peak)
 
 
