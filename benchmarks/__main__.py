@@ -6,13 +6,18 @@ Some 15 minutes on two cores, and 10 GB of disk; `--quick` is a smoke test. Each
 such as `python -m benchmarks.streaming`. What is missing (torch, a peer) is left out, and a line says so.
 """
 
-from benchmarks import build, growth, loading, streaming
+from benchmarks import build, crops, drawing, evaluating, growth, loading, mixing, storage, streaming
 from benchmarks.measuring import command
 
 BENCHMARKS = {
     "build": build.tables,
     "loading": loading.tables,
     "streaming": streaming.tables,
+    "crops": crops.tables,
+    "evaluating": evaluating.tables,
+    "drawing": drawing.tables,
+    "storage": storage.tables,
+    "mixing": mixing.tables,
     "growth": growth.tables,
 }
 

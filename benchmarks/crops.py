@@ -1,20 +1,17 @@
 """Object-centric crops: the command's way against the plain way, objects for a second of processor time.
 
-    python benchmarks/crops.py [RAW] [--mode center|fit] [--size 512] [--rounds 7]
+    python -m benchmarks.crops [--raw RAW] [--quick]
 
-RAW is an unpacked raw tree; without it a synthetic one is written. The plain way decodes the picture for
-every object, resizes all of it with OpenCV's bicubic, pads, crops, and writes the JPEG and an npz by
-`numpy.savez`. Both ways, and the bare decoding and encoding, take turns in one run on the same worker
-processes, each on its share of the pictures, as if that were one category: the release has some 250 pictures
-in each, and what the command does once a category then hardly counts. The JPEGs have the same quality. The
-ratio is the median over the rounds, since other work on the machine slows a whole round. Needs the extra
-`benchmarks`.
+The plain way decodes the picture for every object, resizes all of it with OpenCV's bicubic, pads, crops, and
+writes the JPEG and an npz by `numpy.savez`. Both ways, and the bare decoding and encoding, take turns in one
+run on the same two worker processes, each on its share of the pictures, as if that were one category: the
+release has some 250 pictures in each, and what the command does once a category then hardly counts. The JPEGs
+have the same quality. Nothing is deleted before the end: ext4 searches long for an inode that was not given
+back just now, half a millisecond a file. The ratio is the median over the rounds, since other work on the
+machine slows a whole round. Needs the extra `benchmarks`.
 """
 
-import argparse
 import io
-import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,45 +19,64 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
-from tabulate import tabulate
 
 import ImageNet3D
+from benchmarks import inputs
+from benchmarks.environments import has
+from benchmarks.measuring import Setting, Table, command, median, ratio
 from ImageNet3D import SPLITS, Entry, RawTree, Release
 from processing.crop_tree import write_crops
-from processing.crops import JPEG_OPTIONS, CropOptions, crops
-from processing.sample import write_sample
+from processing.crops import JPEG_OPTIONS, MODES, CropOptions, crops
 from processing.shards import ShardResult, read_group
 
 WORKERS = 2
+ROUNDS = 7  # more than elsewhere: a round takes a second or two
 
 Way = Callable[[Release, Sequence[Entry], CropOptions, Path], tuple[int, float]]
 
 
-def main() -> None:
-    """Run and print medians."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def tables(setting: Setting) -> list[Table]:
+    """Both modes, at the size of `object_centric`."""
+    table = Table(
+        "crops",
+        "Object-centric crops of 512 pixels, two workers",
+        ("mode", "way", "ms of processor time an object", "objects, over plain", "share of ours"),
     )
-    parser.add_argument("raw", nargs="?")
-    parser.add_argument("--mode", default="center", choices=["center", "fit"])
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=7)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        raw = asked.raw or str(Path(temporary) / "raw")
-        if not asked.raw:
-            write_sample(raw, categories=24)
-        options = CropOptions(asked.mode, asked.size)
-        print(report(measure(raw, options, asked.rounds, Path(temporary) / "out")))
+    if not has("opencv-python-headless"):
+        table.notes.append("Not measured: the plain way needs OpenCV (the extra `benchmarks`).")
+        return [table]
+    raw = _unpacked(setting)
+    for mode in MODES:
+        rounds = setting.rounds if setting.quick else max(setting.rounds, ROUNDS)
+        times = measure(raw, CropOptions(mode), rounds, setting.scratch / mode)
+        table.rows += [
+            (mode, way, median(values), ratio(times["plain"], values), ratio(values, times["ours"]))
+            for way, values in times.items()
+        ]
+    return [table]
+
+
+def _unpacked(setting: Setting) -> str:
+    """A raw tree that the plain way can read: the folder with images/ in it."""
+    if setting.raw is None:
+        return inputs.synthetic(setting.scratch / "synthetic")
+    if (Path(setting.raw) / "images").is_dir():
+        return setting.raw
+    found = ImageNet3D.survey(RawTree(setting.raw))
+    return inputs.replicate(setting.raw, setting.scratch / "raw", sum(map(len, found.entries.values())))
 
 
 def measure(raw: str, options: CropOptions, rounds: int, out: Path) -> dict[str, list[float]]:
     """Milliseconds of processor time for one object, by way and round; a round to warm up is not counted."""
     survey = ImageNet3D.survey(RawTree(raw))
-    entries = [entry for split in SPLITS for entry in survey.entries[split]]
+    entries = [
+        entry
+        for split in SPLITS
+        for entry in survey.entries[split]
+        if entry.size and Path(raw, entry.annotation_file).exists()
+    ]
     shares = [entries[n::WORKERS] for n in range(WORKERS)]
     ways: dict[str, Way] = {"plain": plain, "ours": ours, "decode + encode": bare}
     times: dict[str, list[float]] = {name: [] for name in ways}
@@ -68,8 +84,9 @@ def measure(raw: str, options: CropOptions, rounds: int, out: Path) -> dict[str,
         for number in range(rounds + 1):
             counts = set()
             for name, way in ways.items():
+                folder = out / f"{number}-{name}"
                 tasks = [
-                    pool.submit(way, survey.release, share, options, out / f"{number}-{name}-{n}")
+                    pool.submit(way, survey.release, share, options, folder / f"{n}")
                     for n, share in enumerate(shares)
                 ]
                 done = [task.result() for task in tasks]
@@ -79,19 +96,6 @@ def measure(raw: str, options: CropOptions, rounds: int, out: Path) -> dict[str,
                     times[name].append(1000 * sum(seconds for _, seconds in done) / objects)
             assert len(counts) == 1, f"the ways crop different objects: {counts}"
     return times
-
-
-def report(times: dict[str, list[float]]) -> str:
-    """A table and the two figures that count."""
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    rows = [(name, m, min(times[name]), max(times[name]), 1000 / m) for name, m in medians.items()]
-    head = ("way", "ms of processor time an object", "least", "most", "objects a second")
-    ratios = [plain / ours for plain, ours in zip(times["plain"], times["ours"], strict=True)]
-    return (
-        f"{tabulate(rows, head, floatfmt='.2f')}\n\n"
-        f"ours handles {statistics.median(ratios):.2f} times the objects (median of the rounds); "
-        f"decoding and encoding alone are {medians['decode + encode'] / medians['ours']:.0%} of ours"
-    )
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -109,6 +113,8 @@ def ours(release: Release, entries: Sequence[Entry], options: CropOptions, out: 
 
 def plain(release: Release, entries: Sequence[Entry], options: CropOptions, out: Path) -> tuple[int, float]:
     """The way scripts do it, on one thread as ours is."""
+    import cv2
+
     cv2.setNumThreads(1)
     start = time.process_time()
     written = 0
@@ -141,6 +147,8 @@ def _plain_crop(
     image: np.ndarray, item: dict[str, Any], options: CropOptions
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Resize the whole picture, pad it until it surrounds the crop, and cut."""
+    import cv2
+
     size, (height, width) = options.size, image.shape[:2]
     centred = options.mode == "center"
     rate = float(item["distance"]) / options.target_distance if centred else size / max(width, height)
@@ -194,4 +202,4 @@ def _pictures(release: Release, entries: Sequence[Entry]) -> Iterator[ImageNet3D
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, {"crops": tables})

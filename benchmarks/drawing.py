@@ -1,13 +1,12 @@
 """How long objects with large meshes take to draw, and to make into a page, on one core.
 
-    python benchmarks/drawing.py [--objects N] [--faces N]
+    python -m benchmarks.drawing [--quick]
 
 draws objects of some 20,000 faces each, every mesh another and read from an OFF file, at poses drawn at
 random on a picture of 500 x 375 pixels; then writes a preview page of them, its pictures and plots included.
 Processor time counts: libraries that use several cores gain nothing by it. Needs the extra `demo`.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -15,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import trimesh
-from tabulate import tabulate
 
+from benchmarks.measuring import Setting, Table, command
 from ImageNet3D import CATEGORIES
 from processing.draw import draw
 from processing.mesh import Mesh, parse_mesh
@@ -24,7 +23,16 @@ from processing.preview import write_preview
 
 SIZE = (500, 375)  # the most common size of the release
 VIEWPORT = 3000
-DEMANDED = 20.0  # seconds for 100 objects of 20,000 faces
+
+
+def tables(setting: Setting) -> list[Table]:
+    """Time of each step."""
+    objects = 5 if setting.quick else 100
+    found = measure(objects)
+    rows = [(step, found[step], 1000 * found[step] / objects) for step in ("read", "draw", "page")]
+    title = f"Drawing {objects} objects of {found['faces']:,.0f} faces, one core"
+    notes = [f"The page has {found['megabytes']:.1f} MB."]
+    return [Table("drawing", title, ("step", "s of processor time", "ms an object"), rows, notes)]
 
 
 def measure(objects: int = 100, faces: int = 20_000) -> dict[str, float]:
@@ -104,25 +112,5 @@ def _write_raw(
         (raw / f"lists/{category}_imagenet_train.txt").write_text("n1_1\n", "utf-8")
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--objects", type=int, default=100, help=f"up to {len(CATEGORIES)}")
-    parser.add_argument("--faces", type=int, default=20_000)
-    asked = parser.parse_args()
-    found = measure(asked.objects, asked.faces)
-    rows = [(name, found[name], 1000 * found[name] / asked.objects) for name in ("read", "draw", "page")]
-    head = ("step", "seconds of processor time", "ms an object")
-    print(tabulate(rows, head, floatfmt=("", ".2f", ".1f")))
-    total = found["read"] + found["draw"]
-    print(
-        f"\n{asked.objects} objects of {found['faces']:,.0f} faces are read and drawn in {total:.1f} s of "
-        f"processor time (demanded: 100 of 20,000 in {DEMANDED:.0f} s); "
-        f"the page has {found['megabytes']:.1f} MB"
-    )
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, {"drawing": tables})

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
@@ -33,10 +33,15 @@ from tabulate import tabulate
 from ImageNet3D import CATEGORIES, Entry, Release, Survey, in_order
 from processing.plan import DEFAULT_SHARD_SIZE, Shard, plan_shards
 
+if TYPE_CHECKING:
+    from benchmarks import measuring
+
 WINDOW = 256  # samples
 BATCH = 64  # samples that one reader gives at a time
 READERS = (1, 4)
 PROJECT = Path(__file__).parents[1]
+OLDEST = PROJECT / ".venv-datasets3" / "bin" / "python"
+HEAD = ("datasets", "setting", "readers", "of a perfect shuffle")
 
 # The release: v1.0 has over 86,000 objects; sizes and objects a picture are those of the sample's 147 real
 # pictures. The imbalance is assumed: the largest category has some 20 times the objects of the smallest.
@@ -237,6 +242,17 @@ def measure_with(python: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+def tables(setting: "measuring.Setting") -> "list[measuring.Table]":
+    """Mixing with the newest `datasets` and, where `make test` has set it up, with 3.6."""
+    from benchmarks.measuring import Table  # not needed by, nor there for, the other interpreter
+
+    datasets.disable_progress_bars()
+    found: dict[str, Any] = {datasets.__version__: measure(scale=0.1 if setting.quick else 1)}
+    if OLDEST.exists() and not setting.quick:
+        found |= measure_with(str(OLDEST))
+    return [Table("mixing", "Entropy of categories in windows of 256 samples", HEAD, _rows(found))]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -255,12 +271,15 @@ def main() -> None:
             print(text)
             return
         Path(arguments.json).write_text(text, "utf-8")
-    rows = [
+    print(tabulate(_rows(found), HEAD, floatfmt=".3f"))
+
+
+def _rows(found: Mapping[str, Mapping[str, float]]) -> list[tuple[Any, ...]]:
+    return [
         (version, *name.split(": "), ratio)
         for version, named in found.items()
         for name, ratio in named.items()
     ]
-    print(tabulate(rows, ("datasets", "setting", "readers", "of a perfect shuffle"), floatfmt=".3f"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How many bytes the Hub stores for a built folder: equal chunks are kept once, over all files.
 
-    python benchmarks/storage.py RAW [--captions DIR]
+    python -m benchmarks.storage [--raw RAW] [--captions DIR]
 
 builds RAW twice, as it is and with a tenth of its pictures missing from pose and captions, and prints what
 is stored for pose alone and for pose, classification and captions together, against the bytes of the
@@ -9,11 +9,9 @@ says so (Gear hash, chunks of 8 to 128 KiB); this does the same with a table of 
 so that single boundaries differ from the Hub's and the sums hardly do.
 """
 
-import argparse
 import hashlib
 import io
 import json
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,15 +19,31 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from tabulate import tabulate
 
+from benchmarks import inputs
+from benchmarks.measuring import Setting, Table, command
 from ImageNet3D import POSE_FIELDS, RawTree, survey
 from processing.build import build
+
+CONFIGS = ("pose", "classification", "captions")
 
 MIN_CHUNK, MEAN_CHUNK, MAX_CHUNK = 8 * 1024, 64 * 1024, 128 * 1024
 _GEAR = np.random.default_rng(0).integers(0, 2**64, 256, dtype=np.uint64)
 _WINDOW = 64  # bytes: a shift by one bit a byte pushes older ones out of 64 bits
 _BLOCK = 2**22
+
+
+def tables(setting: Setting) -> list[Table]:
+    """What is stored of the release as it is, and with a tenth of its pictures missing from two configs."""
+    raw = setting.raw or inputs.synthetic(setting.scratch / "synthetic")
+    whole, thin, thinned = (setting.scratch / name for name in ("whole", "thin", "thinned"))
+    build(raw, whole, configs=CONFIGS, captions=setting.captions)
+    thin_out(raw, setting.captions, thinned)
+    build(str(thinned), thin, configs=CONFIGS)
+    rows = [("as released", *row) for row in measure(whole)]
+    rows += [("a tenth missing", *row) for row in measure(thin)]
+    head = ("release", "configs", "bytes of files", "stored", "distinct pictures", "stored / pictures")
+    return [Table("storage", "What the Hub stores", head, rows)]
 
 
 def chunks(data: bytes) -> Iterator[bytes]:
@@ -88,7 +102,7 @@ def distinct_pictures(paths: Iterable[Path]) -> int:
 def measure(out: Path) -> list[tuple[str, int, int, int, float]]:
     """(what, bytes of the files, bytes stored, bytes of the distinct pictures, ratio) of a built folder."""
     rows = []
-    for configs in (("pose",), ("pose", "classification", "captions")):
+    for configs in (CONFIGS[:1], CONFIGS):
         paths = [path for config in configs for path in sorted(out.glob(f"{config}/*.parquet"))]
         stored = Storage(set()).add(paths)
         pictures = distinct_pictures(paths)
@@ -123,26 +137,5 @@ def _drop_poses(path: Path) -> None:
     np.savez(path, annotations=objects)
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("raw", help="the raw release, a folder or a zip that you trust")
-    parser.add_argument("--captions", help="folder with image_captions.json")
-    arguments = parser.parse_args()
-    configs = ["pose", "classification", "captions"]
-    rows = []
-    with tempfile.TemporaryDirectory() as temporary:
-        whole, thin, raw = (Path(temporary, name) for name in ("whole", "thin", "raw"))
-        build(arguments.raw, whole, configs=configs, captions=arguments.captions)
-        thin_out(arguments.raw, arguments.captions, raw)
-        build(str(raw), thin, configs=configs)
-        rows += [("as released", *row) for row in measure(whole)]
-        rows += [("a tenth missing", *row) for row in measure(thin)]
-    head = ("release", "configs", "files", "stored", "distinct pictures", "stored / pictures")
-    print(tabulate(rows, head, intfmt=",", floatfmt=".3f"))
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, {"storage": tables})
