@@ -24,6 +24,8 @@ from typing import Any, BinaryIO, Protocol
 
 import fsspec
 
+from ImageNet3D import shown_error
+
 UNFINISHED = ".unfinished"  # the ending of a hidden file that a killed process may leave behind
 
 # Of an upload; S3 takes at least 5 MiB and at most 10,000 parts. A worker holds one for each file it writes.
@@ -135,11 +137,6 @@ def place(where: str | os.PathLike[str] | StorePath) -> Place:
     return StorePath(text.rstrip("/"))
 
 
-def described(error: BaseException) -> str:
-    """What went wrong, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 @contextmanager
 def told(path: Place, missing_too: bool = False) -> Iterator[None]:
     """Name the file and the remedy where a store only says what went wrong.
@@ -157,7 +154,7 @@ def told(path: Place, missing_too: bool = False) -> Iterator[None]:
             remedy = "check the address, the credentials and what they allow"
         else:
             remedy = "also when asked again; run the same command again to go on"
-        raise StoreError(f"{path}: {described(error)}; {remedy}") from error
+        raise StoreError(f"{path}: {shown_error(error)}; {remedy}") from error
 
 
 # --------------------------------------------------------------------------------------------------------

@@ -47,10 +47,8 @@ class RawComparison:
             self._number = group.number
             self._pictures.clear()
         pictures: list[Picture] = []
-        unread = [
-            self._entries[key] for key in group.runs if key in self._entries and key not in self._pictures
-        ]
-        release = self._release.fetched(unread)
+        unread = dict.fromkeys(group.runs).keys() - self._pictures.keys()
+        release = self._release.fetched(self._entries[key] for key in unread if key in self._entries)
         for image_id in dict.fromkeys(group.runs):
             picture = self._read(image_id, release)
             if isinstance(picture, str):
