@@ -160,7 +160,8 @@ class _Attempts:
 
     def room(self) -> int:
         """How many more can begin: no worker has a queue, which would be stuck if that worker were."""
-        return max(1, sum(self._client.nthreads().values())) - len(self._running)
+        threads = max(1, sum(self._client.nthreads().values()))
+        return max(0, threads - len(self._running))  # a worker may have died since
 
     def begin(self, number: int) -> None:
         """Give a task to the cluster."""
@@ -207,6 +208,8 @@ class _Attempts:
                 "more memory, and run the same command again to go on"
             ) from error
         except (ImportError, AttributeError) as error:
+            if isinstance(error, AttributeError) and "Can't get attribute" not in str(error):
+                raise
             raise ClusterError(
                 f"a worker of {self._client.scheduler.address} cannot import this command's code ({error}); "
                 "install it on all machines: pip install --editable . in the folder of this project"

@@ -211,6 +211,21 @@ class TestWorkers:
         wait_for(lambda: not processes_at_work(out))
         assert published(out) == published(built_sample)
 
+    def test_killed_and_not_replaced(self, built_sample: Path, tmp_path: Path) -> None:
+        """While all are busy there is one worker fewer than tasks on their way."""
+        tasks = [Task(time.sleep, (2,), 1, str(number)) for number in range(4)]
+        with (
+            a_scheduler(tmp_path) as (file, _),
+            a_worker(file),
+            joined(file) as client,
+            ExitStack() as second,
+        ):
+            second.enter_context(a_worker(file))
+            client.wait_for_workers(2)
+            threading.Timer(1, second.close).start()
+            results = list(run(tasks, None, "test", there(client, view_of(built_sample / PLAN, None))))
+        assert results == [None] * 4
+
     def test_all_that_get_a_task_die(self, sample_folder: Path, built_sample: Path, tmp_path: Path) -> None:
         """The error names the shard; when the cause is gone, the same command goes on."""
         out, cause = tmp_path / "out", tmp_path / "cause"
