@@ -53,7 +53,7 @@ def tables(setting: Setting) -> list[Table]:
     if has("webdataset"):
         calls["WebDataset"] = ("tars of pose", webdataset_tars, ())
     ways = {name: partial(_once, way, raw, out, *more) for name, (_, way, more) in calls.items()}
-    rounds = alternate(ways, setting.rounds)
+    rounds = alternate(ways, setting)
     head = ["way", "writes", "MB", "s", "time over tar", "ms of CPU a picture", "MB of memory"]
     table = Table("build", f"Building from {pictures:,} pictures on {os.cpu_count()} cores", head)
     for name, results in rounds.items():
