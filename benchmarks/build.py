@@ -30,7 +30,7 @@ from benchmarks.measuring import Setting, Table, Usage, alternate, apart, comman
 from ImageNet3D import POSE_FIELDS, RawTree
 from processing.build import build
 
-PICTURES = 2000
+PICTURES = 4000
 WORKERS = 2
 SHARD_BYTES = 48_000_000
 
@@ -125,10 +125,10 @@ def from_generator(raw: str, out: Path) -> list[Path]:
 
 
 def webdataset_tars(raw: str, out: Path) -> list[Path]:
-    """A tar writer in each worker."""
+    """A tar writer in each worker, which need not import what this file does."""
     pictures = _pictures(raw)
     shares = [pictures[n::WORKERS] for n in range(WORKERS)]
-    with ProcessPoolExecutor(WORKERS, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(WORKERS, get_context("fork")) as pool:
         list(
             pool.map(
                 _write_tars, [raw] * WORKERS, shares, [str(out / f"{n}-%05d.tar") for n in range(WORKERS)]
