@@ -82,10 +82,15 @@ def prepare(setting: Setting) -> int:
     for shard in sorted((built / "pose").glob("train-*.parquet")):
         for row in pq.read_table(shard).to_pylist():
             (folder / f"{count:06d}.JPEG").write_bytes(row.pop("image")["bytes"])
-            fields = {name: -1 if value is None else value for name, value in row.items()}
+            fields = {name: _number(value) for name, value in row.items()}
             np.savez(folder / f"{count:06d}.npz", **fields)
             count += 1
     return count
+
+
+def _number(value: Any) -> Any:
+    """Null and bool as numbers: MDS and LitData hold one type in a field, and none that may be null."""
+    return -1 if value is None else int(value) if isinstance(value, bool) else value
 
 
 class Contender:
