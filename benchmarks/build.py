@@ -30,7 +30,7 @@ from benchmarks.measuring import Setting, Table, Usage, alternate, apart, comman
 from ImageNet3D import POSE_FIELDS, RawTree
 from processing.build import build
 
-PICTURES = 2000
+PICTURES = 4000
 WORKERS = 2
 SHARD_BYTES = 48_000_000
 
@@ -53,7 +53,7 @@ def tables(setting: Setting) -> list[Table]:
     if has("webdataset"):
         calls["WebDataset"] = ("tars of pose", webdataset_tars, ())
     ways = {name: partial(_once, way, raw, out, *more) for name, (_, way, more) in calls.items()}
-    rounds = alternate(ways, setting.rounds)
+    rounds = alternate(ways, setting)
     head = ["way", "writes", "MB", "s", "time over tar", "ms of CPU a picture", "MB of memory"]
     table = Table("build", f"Building from {pictures:,} pictures on {os.cpu_count()} cores", head)
     for name, results in rounds.items():
@@ -125,10 +125,10 @@ def from_generator(raw: str, out: Path) -> list[Path]:
 
 
 def webdataset_tars(raw: str, out: Path) -> list[Path]:
-    """A tar writer in each worker."""
+    """A tar writer in each worker, which need not import what this file does."""
     pictures = _pictures(raw)
     shares = [pictures[n::WORKERS] for n in range(WORKERS)]
-    with ProcessPoolExecutor(WORKERS, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(WORKERS, get_context("fork")) as pool:
         list(
             pool.map(
                 _write_tars, [raw] * WORKERS, shares, [str(out / f"{n}-%05d.tar") for n in range(WORKERS)]

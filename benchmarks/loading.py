@@ -39,7 +39,7 @@ def tables(setting: Setting) -> list[Table]:
         "the shards are copied": partial(_afresh, copy, built, cache),
     }
     # Loading again needs the cache that the first load left, so it comes right after it.
-    rounds = alternate(ways, setting.rounds)
+    rounds = alternate(ways, setting)
     rows = rounds["first load"][0].result
     table = Table(
         "loading", f"Loading {rows:,} rows", ["way", "s", "over copying", "ms of CPU a row", "MB of memory"]

@@ -67,13 +67,14 @@ class Table:
         return asdict(self)
 
 
-def alternate(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[Any]]:
-    """What each way returns in each round; the ways take turns, and the first round is thrown away."""
+def alternate(ways: Mapping[str, Callable[[], Any]], setting: Setting) -> dict[str, list[Any]]:
+    """What each way returns in each round; the ways take turns, and a round to warm up is thrown away."""
     results: dict[str, list[Any]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
+    warm_up = 0 if setting.quick else 1
+    for number in range(warm_up + setting.rounds):
         for name, way in ways.items():
             result = way()
-            if number:
+            if number >= warm_up:
                 results[name].append(result)
     return results
 
