@@ -22,6 +22,7 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         from processing.build import BuildError
         from processing.repository import PublishError
+        from processing.shards import ReplacedError
         from processing.store import PlaceError
         from processing.tasks import ClusterError, WorkerDiedError
 
@@ -32,6 +33,7 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
         except (
             ImageNet3D.ReleaseError,
             BuildError,
+            ReplacedError,
             WorkerDiedError,
             ClusterError,
             PublishError,

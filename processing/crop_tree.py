@@ -202,7 +202,9 @@ def write_category(
         target = aside if on_disk else _Batches(folder / split, category)
         names = write_crops(release, entries, options, target, result)
         if _at_work(folder) != key:
-            raise ReplacedError(f"{folder}: {result.name} is of a command that another one has replaced")
+            raise ReplacedError(
+                f"{folder}: {result.name} is of a command that another has replaced; one at a time"
+            )
         if (done := _finished(marker, key, folder / split, category)) is not None:
             return done  # two workers were at it, because one was taken for dead
         if on_disk:

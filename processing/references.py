@@ -110,7 +110,9 @@ def write_meshes(release: Release, shard: ReferenceShard, folder: Place, key: st
         for rows in _row_groups(_mesh_rows(release.tree, shard.meshes, result)):
             writer.write(cad.table(rows))
         if at_work(folder) != key:
-            raise ReplacedError(f"{folder}: {shard.name} is of a build that another one has replaced")
+            raise ReplacedError(
+                f"{folder}: {shard.name} is of a build that another has replaced; build in one folder at a time"
+            )
         _finish(writer, result, shard)
     write_whole(marker_path(folder, shard.name), result.to_json(key).encode())
     return result

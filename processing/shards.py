@@ -161,7 +161,9 @@ def write_shard(
             for config, writer in writers.items():
                 writer.write(_rows(config, pictures, release, result))
         if at_work(folder) != key:
-            raise ReplacedError(f"{folder}: {shard.name} is of a build that another one has replaced")
+            raise ReplacedError(
+                f"{folder}: {shard.name} is of a build that another has replaced; build in one folder at a time"
+            )
         for config, writer in writers.items():
             if (written := writer.finish()) is not None:
                 result.files[config] = written
