@@ -35,7 +35,7 @@ from processing.build import BuildError, BuildReport, count_tasks, locked, repor
 from processing.cluster import joined, there, view_of
 from processing.crops import Crop, CropOptions
 from processing.ledger import Account, finding_to_json
-from processing.shards import ReplacedError, ShardResult
+from processing.shards import ShardResult, replaced
 from processing.store import (
     Place,
     StorePath,
@@ -202,9 +202,7 @@ def write_category(
         target = aside if on_disk else _Batches(folder / split, category)
         names = write_crops(release, entries, options, target, result)
         if _at_work(folder) != key:
-            raise ReplacedError(
-                f"{folder}: {result.name} is of a command that another has replaced; one at a time"
-            )
+            raise replaced(folder, result.name)
         if (done := _finished(marker, key, folder / split, category)) is not None:
             return done  # two workers were at it, because one was taken for dead
         if on_disk:

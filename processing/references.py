@@ -18,12 +18,12 @@ from processing.ledger import Account
 from processing.mesh import MeshError
 from processing.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
 from processing.shards import (
-    ReplacedError,
     ShardResult,
     ShardWriter,
     at_work,
     finished_shard,
     marker_path,
+    replaced,
 )
 from processing.store import Place, write_whole
 
@@ -110,9 +110,7 @@ def write_meshes(release: Release, shard: ReferenceShard, folder: Place, key: st
         for rows in _row_groups(_mesh_rows(release.tree, shard.meshes, result)):
             writer.write(cad.table(rows))
         if at_work(folder) != key:
-            raise ReplacedError(
-                f"{folder}: {shard.name} is of a build that another has replaced; build in one folder at a time"
-            )
+            raise replaced(folder, shard.name)
         _finish(writer, result, shard)
     write_whole(marker_path(folder, shard.name), result.to_json(key).encode())
     return result

@@ -161,9 +161,7 @@ def write_shard(
             for config, writer in writers.items():
                 writer.write(_rows(config, pictures, release, result))
         if at_work(folder) != key:
-            raise ReplacedError(
-                f"{folder}: {shard.name} is of a build that another has replaced; build in one folder at a time"
-            )
+            raise replaced(folder, shard.name)
         for config, writer in writers.items():
             if (written := writer.finish()) is not None:
                 result.files[config] = written
@@ -189,6 +187,13 @@ def at_work(folder: Place) -> str | None:
         return json.loads((folder / PLAN).read_text("utf-8"))["key"]
     except (FileNotFoundError, ValueError, KeyError):
         return None
+
+
+def replaced(folder: Place, name: str) -> ReplacedError:
+    """The error of a worker whose command has lost its folder to another."""
+    return ReplacedError(
+        f"{folder}: {name} is of a build that another one has replaced; run one command at a time in a folder"
+    )
 
 
 def finished_shard(folder: Place, shard: Named, key: str) -> ShardResult | None:
