@@ -129,13 +129,16 @@ def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Iterato
         ClusterError: if the scheduler is lost, or a worker has another view or other code.
         WorkerDiedError: if the workers that are given one task go on dying. What a task raises is raised.
     """
-    if not client.nthreads():
-        tqdm.write(f"{client.scheduler.address}: has no worker yet; waiting for one", file=sys.stderr)
     attempts = _Attempts(client, view, tasks)
     waiting = iter(range(len(tasks)))
     left = set(range(len(tasks)))
+    told = False
     try:
         while left:
+            alone = not client.nthreads()
+            if alone and not told:
+                tqdm.write(f"{client.scheduler.address}: has no worker; waiting for one", file=sys.stderr)
+            told = alone
             for number in islice(waiting, attempts.room()):
                 attempts.begin(number)
             for number in islice(attempts.late(), attempts.room()):

@@ -525,7 +525,6 @@ class TestUse:
 import sys
 sys.path.insert(0, sys.argv[2])
 import json, datasets
-from hub import serve
 from load_rows import rows_of
 datasets.disable_progress_bars()
 kept = {}
