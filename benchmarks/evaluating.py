@@ -35,7 +35,7 @@ def tables(setting: Setting) -> list[Table]:
         for kind in FORMATS
     }
     ways["loop"] = partial(apart, _loop, angles[:looped])
-    found: dict[str, list[Usage]] = alternate(ways, setting.rounds)
+    found: dict[str, list[Usage]] = alternate(ways, setting)
     scale = {"loop": objects / looped}
     seconds = {name: [u.seconds * scale.get(name, 1) for u in usages] for name, usages in found.items()}
     table = Table(
