@@ -143,7 +143,7 @@ class Rows(Way):
 
 
 class Batches(Rows):
-    """The way of docs/training.md: rows leave Arrow in batches, the order of shards is shuffled, decoding comes last."""
+    """The way of docs/training.md: rows leave Arrow in batches, shards are shuffled, decoding comes last."""
 
     def samples(self, shuffled: bool, decoded: bool) -> Any:
         from datasets import Image
