@@ -18,6 +18,9 @@ from ImageNet3D import Entry, Survey
 MAX_ROW_GROUP_PICTURES = 100
 MAX_ROW_GROUP_BYTES = 100 * 10**6
 
+# A worker holds a row group some six times while it writes it. Only a picture larger than this has more.
+ROW_GROUP_BYTES = 24 * 10**6
+
 # Some 600 rows of the v1.0 release: small enough that several readers mix categories well.
 DEFAULT_SHARD_SIZE = "48MB"
 
@@ -132,7 +135,7 @@ def _row_groups(entries: Sequence[Entry]) -> list[list[Entry]]:
     groups: list[list[Entry]] = [[]]
     size = 0
     for entry in entries:
-        if groups[-1] and (len(groups[-1]) == goal or size + entry.size > MAX_ROW_GROUP_BYTES):
+        if groups[-1] and (len(groups[-1]) == goal or size + entry.size > ROW_GROUP_BYTES):
             groups.append([])
             size = 0
         groups[-1].append(entry)

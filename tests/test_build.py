@@ -18,7 +18,7 @@ from ImageNet3D import PUBLISHED_CONFIGS, REASONS, ReleaseError
 from processing.__main__ import main
 from processing.build import BuildError, build
 from processing.ledger import NO_CAPTION, Account, Books, UnbalancedBooksError
-from processing.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
+from processing.plan import MAX_ROW_GROUP_PICTURES, ROW_GROUP_BYTES
 from processing.references import REFERENCE_TABLES
 from processing.shards import BOOKKEEPING
 
@@ -82,7 +82,7 @@ class TestShards:
         for path in (p for p in built_real.glob("*/*.parquet") if p.parent.name not in REFERENCE_TABLES):
             for ids, size in zip(ids_by_row_group(path), image_bytes(path), strict=True):
                 assert len(set(ids)) <= MAX_ROW_GROUP_PICTURES
-                assert size <= MAX_ROW_GROUP_BYTES
+                assert size <= ROW_GROUP_BYTES
 
     def test_several_shards_of_both_kinds_alternate(self, built_real: Path) -> None:
         names = sorted(path.stem for path in built_real.glob("pose/train-*"))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ImageNet3D import CATEGORIES, KNOWN_CATEGORIES, SPLITS, Entry, Release, Survey, in_order
-from processing.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES, Shard, plan_shards, shard_pattern
+from processing.plan import MAX_ROW_GROUP_PICTURES, ROW_GROUP_BYTES, Shard, plan_shards, shard_pattern
 
 KNOWN = sorted(KNOWN_CATEGORIES)
 UNKNOWN = [name for name in CATEGORIES if name not in KNOWN_CATEGORIES]
@@ -54,7 +54,7 @@ def test_row_groups_keep_the_limits(sizes: list[int]) -> None:
     for shard in plan_shards(survey_of({"train": [(True, size) for size in sizes]}), 10**12):
         for group in shard.row_groups:
             assert 0 < len(group) <= MAX_ROW_GROUP_PICTURES
-            assert len(group) == 1 or sum(e.size for e in group) <= MAX_ROW_GROUP_BYTES
+            assert len(group) == 1 or sum(e.size for e in group) <= ROW_GROUP_BYTES
 
 
 def test_the_smaller_kind_is_spread_evenly() -> None:
