@@ -1166,8 +1166,24 @@ def survey(tree: RawTree, captions: str | None = None, seed: int = 0) -> Survey:
         for split in SPLITS
     }
     release = Release(tree, meshes, dict(texts.by_category) if texts else {})
-    fingerprint = f"{listing.fingerprint}-{texts.fingerprint if texts else 'no-captions'}"
-    return Survey(release, entries, tuple(left_out), tuple(findings), fingerprint, bool(by_picture))
+    of_all = _fingerprint(listing, texts)
+    return Survey(release, entries, tuple(left_out), tuple(findings), of_all, bool(by_picture))
+
+
+def fingerprint(tree: RawTree, captions: str | None = None) -> str:
+    """The fingerprint of a survey, without the survey.
+
+    Args:
+        captions: as for `survey`.
+
+    Raises:
+        ReleaseError: if captions are given and cannot be read.
+    """
+    return _fingerprint(tree.listing(), read_captions(tree, captions))
+
+
+def _fingerprint(listing: Listing, texts: Captions | None) -> str:
+    return f"{listing.fingerprint}-{texts.fingerprint if texts else 'no-captions'}"
 
 
 def _size(listing: Listing, name: str) -> int:
@@ -1249,7 +1265,7 @@ def _read_list(tree: RawTree, name: str, findings: list[Finding]) -> list[str]:
 
 def _is_plain_name(stem: str) -> bool:
     """Whether a list's image id is the name of a file in its folder, and nothing that walks elsewhere."""
-    return stem not in (".", "..") and not any(c in "/\\" or not c.isprintable() for c in stem)
+    return stem.isprintable() and "/" not in stem and "\\" not in stem and stem not in (".", "..")
 
 
 def _unlisted(listing: Listing, listed: set[str]) -> list[Entry]:
@@ -2133,7 +2149,7 @@ class ImageNet3DConfig(datasets.BuilderConfig):
             self.fingerprint = f"{code}-{self.raw_revision}"
         else:
             tree = RawTree(self.data_dir)
-            self.fingerprint = f"{code}-{survey(tree, self.captions).fingerprint}"
+            self.fingerprint = f"{code}-{fingerprint(tree, self.captions)}"
         return super().create_config_id({**config_kwargs, "fingerprint": self.fingerprint}, custom_features)
 
 

@@ -243,7 +243,7 @@ def _told_of_a_full_disk(folder: Place) -> Iterator[None]:
 
 def _check_unchanged(survey: Survey, raw: str, captions: str | None, folder: Place) -> None:
     """Throw the shards away if the release changed while it was read: nothing tells old rows from new."""
-    if ImageNet3D.survey(RawTree(raw), captions).fingerprint != survey.fingerprint:
+    if ImageNet3D.fingerprint(RawTree(raw), captions) != survey.fingerprint:
         _clear(folder)
         raise BuildError(f"{raw}: changed while it was read; run the same command again to build it afresh")
 

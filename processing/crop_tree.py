@@ -109,7 +109,7 @@ def write_crop_tree(
         _prepare(folder, key)
         tasks = [*_category_tasks(survey, options, folder, key), *count_tasks(survey, [CONFIG])]
         results = list(run(tasks, workers, "crop", there(client, view_of(folder / RUN, survey))))
-        if ImageNet3D.survey(RawTree(raw)).fingerprint != survey.fingerprint:
+        if ImageNet3D.fingerprint(RawTree(raw)) != survey.fingerprint:
             _clear(folder)
             raise BuildError(f"{raw}: changed while it was read; run the same command again to start afresh")
         report = report_of(survey, results)
