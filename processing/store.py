@@ -211,6 +211,9 @@ def write_all(folder: StorePath, files: Mapping[str, bytes]) -> None:
         folder.fs.pipe({(folder / name).location: data for name, data in files.items()})
 
 
+_PUSHED_AT_ONCE = 8 * 2**20  # bytes
+
+
 class _NewLocalFile:
     """Written aside, flushed to the disk, renamed."""
 
@@ -218,7 +221,16 @@ class _NewLocalFile:
         self._path, self._aside = path, aside
         aside.parent.mkdir(parents=True, exist_ok=True)
         self._stream = aside.open("wb")
-        self.write = self._stream.write
+        self._pushed = 0
+
+    def write(self, data: Any) -> None:
+        """Write, and have the disk work meanwhile, so that `commit` need not wait for all of it."""
+        self._stream.write(data)
+        if self._stream.tell() - self._pushed >= _PUSHED_AT_ONCE and hasattr(os, "posix_fadvise"):
+            self._stream.flush()
+            # Linux begins to write what it is told to forget.
+            os.posix_fadvise(self._stream.fileno(), self._pushed, 0, os.POSIX_FADV_DONTNEED)
+            self._pushed = self._stream.tell()
 
     def commit(self) -> None:
         self._stream.flush()

@@ -4,6 +4,7 @@ The results come in the order of the tasks, whatever the number of workers. Only
 at a time, so that memory stays flat.
 """
 
+import gc
 import os
 import signal
 import threading
@@ -87,7 +88,7 @@ def _run_in_processes(tasks: Sequence[Task[Result]], workers: int) -> Iterator[t
     """Results as they come."""
     waiting = iter(enumerate(tasks))
     running: dict[Future[Result], int] = {}
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_worker) as pool:
         try:
             while True:
                 for number, task in waiting:
@@ -119,6 +120,11 @@ def _interrupts_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _begin_worker() -> None:
+    _end_with_parent()
+    gc.freeze()  # what was imported stays; looking through it again and again took a build 3 % of its time
 
 
 def _end_with_parent() -> None:
