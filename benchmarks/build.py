@@ -52,7 +52,7 @@ def tables(setting: Setting) -> list[Table]:
     }
     if has("webdataset"):
         calls["WebDataset"] = ("tars of pose", webdataset_tars, ())
-    ways = {name: partial(_once, way, raw, out, *more) for name, (_, way, more) in calls.items()}
+    ways = {name: partial(once, way, raw, out, *more) for name, (_, way, more) in calls.items()}
     rounds = alternate(ways, setting)
     head = ["way", "writes", "MB", "s", "time over tar", "ms of CPU a picture", "MB of memory"]
     table = Table("build", f"Building from {pictures:,} pictures on {os.cpu_count()} cores", head)
@@ -70,9 +70,10 @@ def tables(setting: Setting) -> list[Table]:
     return [table]
 
 
-def _once(way: Callable[..., Any], raw: str, out: Path, *arguments: Any) -> Usage:
+def once(way: Callable[..., Any], raw: str, out: Path, *arguments: Any) -> Usage:
     """Run a way in a new process, and remove what it wrote; the result is the bytes it wrote."""
     out.mkdir()
+    os.sync()  # what was written before must not be paid for now
     used = apart(_written, way, raw, out, *arguments)
     shutil.rmtree(out)
     return used

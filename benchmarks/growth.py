@@ -2,9 +2,10 @@
 
     python -m benchmarks.growth [--raw RAW] [--quick]
 
-Builds the three configs of whole pictures from trees of 1, 10 and 100 thousand pictures, and verifies the
-smaller ones. The trees repeat the synthetic one, some 16 KB a picture, so that the largest fits on a disk;
-with --raw they repeat that. Then it surveys and plans a release of which there are only the names, up to a
+From trees of 1, 10 and 100 thousand pictures, it builds pose, as do `tar` and the `datasets` way of
+`benchmarks.build`, and then the three configs of whole pictures, which it verifies where they are not too
+many. The trees repeat the synthetic one, some 16 KB a picture; with --raw they repeat that: pictures of
+110 KB take 40 GB of disk. Then it surveys and plans a release of which there are only the names, up to a
 million pictures: what every command does first, in one process.
 """
 
@@ -19,7 +20,7 @@ from datasets.utils.py_utils import convert_file_size_to_int
 
 import ImageNet3D
 from benchmarks import inputs
-from benchmarks.build import WHOLE
+from benchmarks.build import WHOLE, from_generator, once, ours, tar
 from benchmarks.measuring import Setting, Table, apart, command
 from ImageNet3D import CATEGORIES, Listing, RawTree
 from processing.build import build
@@ -39,7 +40,8 @@ def tables(setting: Setting) -> list[Table]:
     """What a picture costs, and what names alone cost."""
     raw = setting.raw or inputs.synthetic(setting.scratch / "synthetic")
     sizes, names = (QUICK_SIZES, QUICK_NAMES) if setting.quick else (SIZES, NAMES)
-    head = ["pictures", "MB", "command", "s", "ms a picture", "ms of CPU a picture", "MB of a process"]
+    head = ["pictures", "MB", "way", "s", "time over tar", "ms a picture", "ms of CPU a picture"]
+    head.append("MB of a process")
     table = Table("growth", f"Growth, {WORKERS} workers", head)
     for size in sizes:
         table.rows += _grown(raw, size, setting)
@@ -47,18 +49,25 @@ def tables(setting: Setting) -> list[Table]:
 
 
 def _grown(raw: str, pictures: int, setting: Setting) -> list[list[object]]:
-    """Build, and verify, one size."""
+    """Every way, at one size."""
     tree, built = setting.scratch / "tree", setting.scratch / "grown"
     inputs.replicate(raw, tree, pictures, setting.captions)
     size = sum(path.stat().st_size for path in (tree / "images").rglob("*.JPEG")) / 1e6
-    rows = []
-    for function in (build_whole, verify_whole) if pictures <= VERIFIED else (build_whole,):
-        used = apart(function, str(tree), built)
-        each = [1000 * seconds / pictures for seconds in (used.seconds, used.cpu)]
-        name = function.__name__.partition("_")[0]
-        rows.append([pictures, round(size), name, used.seconds, *each, round(used.peak / 1e6)])
+    found = {
+        "tar": once(tar, str(tree), built),
+        "build, pose": once(ours, str(tree), built, ("pose",)),
+        "datasets": once(from_generator, str(tree), built),
+        "build, whole pictures": apart(build_whole, str(tree), built),
+    }
+    if pictures <= VERIFIED:
+        found["verify"] = apart(verify_whole, str(tree), built)
     shutil.rmtree(tree)
     shutil.rmtree(built)
+    rows = []
+    for way, used in found.items():
+        each = [1000 * seconds / pictures for seconds in (used.seconds, used.cpu)]
+        over = used.seconds / found["tar"].seconds
+        rows.append([pictures, round(size), way, used.seconds, over, *each, round(used.peak / 1e6)])
     return rows
 
 

@@ -37,7 +37,9 @@ def test_loading(sample_folder: Path, tmp_path: Path) -> None:
 
 def test_growth(sample_folder: Path, tmp_path: Path) -> None:
     tables = tables_of("growth", sample_folder, tmp_path)
-    assert [row[2] for row in tables["growth"]] == ["build", "verify"] * 2
+    ways = ["tar", "build, pose", "datasets", "build, whole pictures", "verify"]
+    assert [row[2] for row in tables["growth"]] == ways * 2
+    assert all(row[4] == 1 for row in tables["growth"] if row[2] == "tar")
     assert [row[0] for row in tables["names"]] == [1_000, 10_000]
 
 
