@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 from conftest import PROJECT
+from object_store import ObjectStore
 from test_build import published
 from test_crash import heed_interrupts, wait_for
+from test_remote import files_on
 
 import ImageNet3D
 from ImageNet3D import RawTree
@@ -25,6 +27,7 @@ from processing.build import build
 from processing.cluster import joined, sight, there, view_of
 from processing.crop_tree import write_crop_tree
 from processing.plan import plan_shards
+from processing.sample import write_sample
 from processing.shards import PLAN, ReplacedError
 from processing.tasks import ClusterError, Task, WorkerDiedError, run
 from processing.verify import verify
@@ -114,8 +117,12 @@ def meanwhile(out: Path, event: Callable[[int], object]) -> Iterator[list[int]]:
     def watch() -> None:
         while not over.is_set() and not happened:
             for pid in processes_at_work(out)[:1]:
-                event(pid)
-                happened.append(pid)
+                os.kill(pid, signal.SIGSTOP)  # it may have finished the shard since
+                if pid in processes_at_work(out):
+                    event(pid)
+                    happened.append(pid)
+                else:
+                    os.kill(pid, signal.SIGCONT)
             time.sleep(0.001)
 
     thread = threading.Thread(target=watch)
@@ -189,6 +196,35 @@ def files(folder: Path) -> dict[str, bytes]:
     """What is in a folder of crops, without the bookkeeping."""
     paths = [path for split in ("train", "val") for path in (folder / split).rglob("*") if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(paths)}
+
+
+class TestStore:
+    def test_raw_and_out_on_a_store(self, s3: ObjectStore, bucket: str, tmp_path: Path) -> None:
+        """No disk is shared, and a worker is killed when the first shard is on its way."""
+        write_sample(tmp_path / "raw", categories=4, images_per_category=4)
+        build(str(tmp_path / "raw"), tmp_path / "out", configs=["pose"], workers=1, shard_size="50KB")
+        s3.fs.put(str(tmp_path / "raw"), f"{bucket}/raw", recursive=True)
+        raw, out, crops = (f"s3://{bucket}/{name}" for name in ("raw", "out", "crops"))
+        options = {"processes": True, "n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+        with distributed.LocalCluster(**options, preload=[_SLOWER]) as made:
+            first = {worker.pid for worker in made.workers.values()}
+            with ThreadPoolExecutor(1) as watch:
+                killed = watch.submit(_kill_at, s3, f"{bucket}/out/pose/", min(first))
+                build(raw, out, configs=["pose"], scheduler=made.scheduler_address, shard_size="50KB")
+                killed.result()
+            assert {worker.pid for worker in made.workers.values()} != first
+            assert verify(out, raw, scheduler=made.scheduler_address) == []
+            write_crop_tree(raw, crops, scheduler=made.scheduler_address)
+        assert files_on(s3, f"{bucket}/out") == published(tmp_path / "out")
+        write_crop_tree(str(tmp_path / "raw"), tmp_path / "crops", workers=1)
+        assert files_on(s3, f"{bucket}/crops") == files(tmp_path / "crops")
+
+
+def _kill_at(s3: ObjectStore, path: str, pid: int) -> None:
+    """Kill a process as soon as a file below a path is being written."""
+    while not s3.seen("POST", path) + s3.seen("PUT", path):
+        time.sleep(0.01)
+    kill(pid)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc to find the worker at a shard in")
