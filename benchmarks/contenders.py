@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,16 @@ def encoded_batch(samples: list[Sample]) -> list[bytes]:
     return [bytes(sample["image"]) for sample in samples]
 
 
+def _of_batch(collate: Callable[[list[Sample]], Any], batch: dict[str, list[Any]]) -> Any:
+    """The same of a batch that is a dict of lists."""
+    return collate([{"image": image} for image in batch["image"]])
+
+
 class Way:
     """What all ways share. `write` is called once; `samples` before each reading."""
 
     loader: Any = torch.utils.data.DataLoader
+    batched = False  # whether `samples` gives whole batches
 
     def __init__(self, folder: Path) -> None:
         self.source = folder / "samples"
@@ -143,40 +150,42 @@ class Rows(Way):
 
 
 class Batches(Rows):
-    """The way of docs/training.md: rows leave Arrow in batches, shards are shuffled, decoding comes last."""
+    """The way of docs/training.md: rows leave Arrow as whole batches, and are decoded there."""
+
+    batched = True
 
     def samples(self, shuffled: bool, decoded: bool) -> Any:
         from datasets import Image
 
-        rows = self.load().cast_column("image", Image(decode=False))
-        rows = rows.map(self.prepare, batched=True, batch_size=BATCH)
-        if not shuffled:
-            return rows
-        return rows.shuffle(seed=0, buffer_size=self.buffer_size, max_buffer_input_shards=1)
-
-    # Rows are shuffled when they are built; what is left to an epoch is the order of the shards.
-    buffer_size = 1
+        batches = self.load().cast_column("image", Image(decode=False)).batch(BATCH).map(self.prepare)
+        # Rows are shuffled when they are built; what is left to an epoch is the order of the shards.
+        return batches.shuffle(seed=0, buffer_size=1, max_buffer_input_shards=1) if shuffled else batches
 
     @staticmethod
-    def prepare(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    def prepare(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """The pictures' bytes in place of the pictures."""
-        return rows | {"image": [image["bytes"] for image in rows["image"]]}
+        return batch | {"image": [image["bytes"] for image in batch["image"]]}
 
 
 class Once(Batches):
     """The same, but a picture that several rows of a batch show is decoded once."""
 
     @staticmethod
-    def prepare(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        encoded = {name: image["bytes"] for name, image in zip(rows["image_id"], rows["image"], strict=True)}
-        pictures = {name: pixels(data) for name, data in encoded.items()}
-        return rows | {"image": [pictures[name] for name in rows["image_id"]]}
+    def prepare(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        encoded = {key: image["bytes"] for key, image in zip(batch["image_id"], batch["image"], strict=True)}
+        pictures = {key: pixels(data) for key, data in encoded.items()}
+        return batch | {"image": [pictures[key] for key in batch["image_id"]]}
 
 
-class Buffer(Batches):
-    """The same as Batches with a buffer of rows besides, which holds bytes and copies none."""
+class Buffer(Rows):
+    """A buffer of rows, filled in batches: it holds bytes and copies none."""
 
-    buffer_size = BUFFER
+    def samples(self, shuffled: bool, decoded: bool) -> Any:
+        from datasets import Image
+
+        rows = self.load().cast_column("image", Image(decode=False))
+        rows = rows.map(Batches.prepare, batched=True, batch_size=BATCH)
+        return rows.shuffle(seed=0, buffer_size=BUFFER, max_buffer_input_shards=1)
 
 
 class WebDataset(Way):
@@ -275,7 +284,11 @@ def read(way: Way, decoded: bool, shuffled: bool, workers: int) -> dict[str, flo
     """
     collate = decoded_batch if decoded else encoded_batch
     data = way.samples(shuffled, decoded)
-    loader = way.loader(data, batch_size=BATCH, num_workers=workers, collate_fn=collate)
+    if way.batched:
+        options = {"batch_size": None, "collate_fn": partial(_of_batch, collate)}
+    else:
+        options = {"batch_size": BATCH, "collate_fn": collate}
+    loader = way.loader(data, num_workers=workers, **options)
     before, start = _processor_time(), time.perf_counter()
     samples = size = 0
     for batch in loader:
