@@ -192,7 +192,8 @@ def at_work(folder: Place) -> str | None:
 def replaced(folder: Place, name: str) -> ReplacedError:
     """The error of a worker whose command has lost its folder to another."""
     return ReplacedError(
-        f"{folder}: {name} is of a build that another one has replaced; run one command at a time in a folder"
+        f"{folder}: {name} is of a command that another one has replaced; "
+        "run one command at a time in a folder"
     )
 
 

@@ -435,7 +435,9 @@ class TestReplaced:
         build(str(sample_folder), out, workers=1, shard_size=SIZE, seed=1)
         before = published(out)
         shard = plan_shards(survey, 200_000)[0]
-        with pytest.raises(ReplacedError, match=f"{shard.name} is of a build that another one has replaced"):
+        with pytest.raises(
+            ReplacedError, match=f"{shard.name} is of a command that another one has replaced"
+        ):
             shards.write_shard(survey.release, shard, ["pose"], out, "the key of an earlier build")
         assert published(out) == before
         assert verify(out, str(sample_folder), workers=1) == []
