@@ -28,7 +28,7 @@ endef
 export LOAD_EVERY_CONFIG
 
 test: .venv/ready .venv-datasets3/ready
-	$(BIN)/python -m pytest -n 2 $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
 
 build: .venv/ready
 	@test -n "$(RAW)" -a -n "$(OUT)" || { echo "usage: make build RAW=imagenet3d_v1.zip OUT=ImageNet3D"; exit 2; }

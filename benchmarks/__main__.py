@@ -2,8 +2,9 @@
 
     python -m benchmarks --raw RAW [--captions DIR] [--json FILE] [--quick] [--only NAME ...]
 
-Some 15 minutes on two cores, and 10 GB of disk; `--quick` is a smoke test. Each has a command of its own,
-such as `python -m benchmarks.streaming`. What is missing (torch, a peer) is left out, and a line says so.
+Some 45 minutes on two cores, and 40 GB of disk with pictures of 110 KB; `--quick` is a smoke test. Each has a
+command of its own, such as `python -m benchmarks.streaming`. What is missing (torch, a peer) is left out, and
+a line says so.
 """
 
 from benchmarks import build, crops, drawing, evaluating, growth, loading, mixing, storage, streaming
