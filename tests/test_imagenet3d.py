@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,55 @@ class TestCache:
         (tree / "lists" / "car_imagenet_train.txt").write_text("")
         with pytest.raises(ReleaseError, match="changed after this builder was made"):
             builder.download_and_prepare()
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="only Linux tells whether a file is in memory")
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_the_disk_is_told_what_will_be_read(kind: str, tree: Path, tmp_path: Path) -> None:
+    path = tree if kind == "folder" else zipped(tree, tmp_path / "raw.zip")
+    found = survey(RawTree(str(path)))
+    entries = found.entries["train"][:20]
+    if kind == "folder":
+        places = [(tree / entry.picture_file, 0) for entry in entries]
+    else:
+        with zipfile.ZipFile(path) as archive:
+            offsets = {info.filename: info.header_offset for info in archive.infolist()}
+        places = [(path, offsets[f"imagenet3d_v1/{entry.picture_file}"]) for entry in entries]
+    _drop_from_memory(places)
+    if _in_memory(places):
+        pytest.skip("this file system keeps all files in memory")
+    for patience in (0.05, 0.5, 5):  # looking at a byte has it fetched, so each look is after a new beginning
+        _drop_from_memory(places)
+        found.release.fetched(entries)
+        time.sleep(patience)
+        if _in_memory(places):
+            return
+    pytest.fail("nobody fetched the pictures")
+
+
+def _drop_from_memory(places: list[tuple[Path, int]]) -> None:
+    for file in {file for file, _ in places}:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def _in_memory(places: list[tuple[Path, int]]) -> bool:
+    """Whether a byte at each place can be read without waiting for the disk."""
+    for file, offset in places:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            pytest.skip(f"this file system does not tell: {error}")
+        finally:
+            os.close(descriptor)
+    return True
 
 
 class TestCaptions:
