@@ -124,7 +124,7 @@ def write_sample(out: str | Path, categories: int = 12, images_per_category: int
                 image_captions |= {f"{name}/{image_id}": caption} if caption else {}
                 progress.update()
     category_captions = {
-        name: f"A {_words(name)}, drawn by code; azimuth 0 is its front."
+        name: f"{'An' if name[0] in 'aeiou' else 'A'} {_words(name)}, drawn by code; azimuth 0 is its front."
         for place, name in enumerate(names)
         if place != CATEGORY_WITHOUT_CAPTION
     }
