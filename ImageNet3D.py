@@ -904,6 +904,8 @@ def _state(info: Mapping[str, Any]) -> str:
 # Nothing there, a name too long, a file in the place of a folder, a link in circles.
 _NO_FILE = (errno.ENOENT, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EISDIR)
 
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a pipe would block
+
 
 def _read_local_file(path: str, limit: int) -> bytes:
     """Up to `limit` bytes of a file and one more; twice as fast as through fsspec, of files this small.
@@ -912,7 +914,7 @@ def _read_local_file(path: str, limit: int) -> bytes:
         FileNotFoundError: also where a folder, a pipe or a device has the name.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would block
+        descriptor = os.open(path, _READ_ONLY)
     except OSError as error:
         if error.errno in _NO_FILE:
             raise FileNotFoundError(path) from error
@@ -930,7 +932,7 @@ def _read_local_file(path: str, limit: int) -> bytes:
 def _will_be_read(path: str, start: int, size: int) -> None:
     """Tell the system so; what is odd with the file is met when it is read."""
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, _READ_ONLY)
         try:
             os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_WILLNEED)
         finally:

@@ -130,10 +130,14 @@ class Rows(Way):
 
         return load_dataset(str(self.folder.parent / "built"), "pose", split="train", streaming=True)
 
-    def samples(self, shuffled: bool, decoded: bool) -> Any:
+    def undecoded(self) -> Any:
+        """The same with each picture as its bytes."""
         from datasets import Image
 
-        rows = self.load() if decoded else self.load().cast_column("image", Image(decode=False))
+        return self.load().cast_column("image", Image(decode=False))
+
+    def samples(self, shuffled: bool, decoded: bool) -> Any:
+        rows = self.load() if decoded else self.undecoded()
         if shuffled:  # from one shard at a time: with more, datasets 5.2 waits for 5 s when it has read all
             rows = rows.shuffle(seed=0, buffer_size=BUFFER, max_buffer_input_shards=1)
         return rows.map(self.array) if decoded else rows.map(self.data)
@@ -155,9 +159,7 @@ class Batches(Rows):
     batched = True
 
     def samples(self, shuffled: bool, decoded: bool) -> Any:
-        from datasets import Image
-
-        batches = self.load().cast_column("image", Image(decode=False)).batch(BATCH).map(self.prepare)
+        batches = self.undecoded().batch(BATCH).map(self.prepare)
         # Rows are shuffled when they are built; what is left to an epoch is the order of the shards.
         return batches.shuffle(seed=0, buffer_size=1, max_buffer_input_shards=1) if shuffled else batches
 
@@ -181,10 +183,7 @@ class Buffer(Rows):
     """A buffer of rows, filled in batches: it holds bytes and copies none."""
 
     def samples(self, shuffled: bool, decoded: bool) -> Any:
-        from datasets import Image
-
-        rows = self.load().cast_column("image", Image(decode=False))
-        rows = rows.map(Batches.prepare, batched=True, batch_size=BATCH)
+        rows = self.undecoded().map(Batches.prepare, batched=True, batch_size=BATCH)
         return rows.shuffle(seed=0, buffer_size=BUFFER, max_buffer_input_shards=1)
 
 

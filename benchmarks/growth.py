@@ -20,10 +20,9 @@ from datasets.utils.py_utils import convert_file_size_to_int
 
 import ImageNet3D
 from benchmarks import inputs
-from benchmarks.build import WHOLE, from_generator, once, ours, tar
+from benchmarks.build import WHOLE, WORKERS, from_generator, once, ours, tar
 from benchmarks.measuring import Setting, Table, apart, command
 from ImageNet3D import CATEGORIES, Listing, RawTree
-from processing.build import build
 from processing.plan import DEFAULT_SHARD_SIZE, plan_shards
 from processing.verify import verify
 
@@ -32,8 +31,6 @@ VERIFIED = 10_000  # the largest that is verified too: that decodes every pictur
 NAMES = (100_000, 1_000_000)
 QUICK_SIZES = (60,)
 QUICK_NAMES = (1_000, 10_000)
-
-WORKERS = 2
 
 
 def tables(setting: Setting) -> list[Table]:
@@ -57,10 +54,10 @@ def _grown(raw: str, pictures: int, setting: Setting) -> list[list[object]]:
         "tar": once(tar, str(tree), built),
         "build, pose": once(ours, str(tree), built, ("pose",)),
         "datasets": once(from_generator, str(tree), built),
-        "build, whole pictures": apart(build_whole, str(tree), built),
+        "build, whole pictures": apart(ours, str(tree), built, WHOLE),
     }
     if pictures <= VERIFIED:
-        found["verify"] = apart(verify_whole, str(tree), built)
+        found["verify"] = apart(verify_whole, built / "built")
     shutil.rmtree(tree)
     shutil.rmtree(built)
     rows = []
@@ -71,13 +68,7 @@ def _grown(raw: str, pictures: int, setting: Setting) -> list[list[object]]:
     return rows
 
 
-def build_whole(raw: str, built: Path) -> None:
-    """Build the configs of whole pictures."""
-    configs = [c for c in WHOLE if c != "captions" or (Path(raw) / "captions").is_dir()]
-    build(raw, built, configs=configs, workers=WORKERS)
-
-
-def verify_whole(raw: str, built: Path) -> None:
+def verify_whole(built: Path) -> None:
     """Verify what was built, without the raw tree."""
     problems = verify(built, workers=WORKERS)
     assert not problems, problems[0]

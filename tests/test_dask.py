@@ -42,9 +42,15 @@ SETTINGS = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1", "DASK_DISTRIBU
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a cluster of two real worker processes."""
-    options = {"processes": True, "n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
-    with distributed.LocalCluster(**options, preload=[_SLOWER]) as made:
+    with two_slow_workers() as made:
         yield made.scheduler_address
+
+
+def two_slow_workers() -> "distributed.LocalCluster":
+    """A cluster of processes that take their time for a shard."""
+    return distributed.LocalCluster(
+        processes=True, n_workers=2, threads_per_worker=1, dashboard_address=":0", preload=[_SLOWER]
+    )
 
 
 # Loaded by workers: a shard takes long enough for a test to see it being written.
@@ -205,8 +211,7 @@ class TestStore:
         build(str(tmp_path / "raw"), tmp_path / "out", configs=["pose"], workers=1, shard_size="50KB")
         s3.fs.put(str(tmp_path / "raw"), f"{bucket}/raw", recursive=True)
         raw, out, crops = (f"s3://{bucket}/{name}" for name in ("raw", "out", "crops"))
-        options = {"processes": True, "n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
-        with distributed.LocalCluster(**options, preload=[_SLOWER]) as made:
+        with two_slow_workers() as made:
             first = {worker.pid for worker in made.workers.values()}
             with ThreadPoolExecutor(1) as watch:
                 killed = watch.submit(_kill_at, s3, f"{bucket}/out/pose/", min(first))
