@@ -173,7 +173,7 @@ def build(
         _describe(folder, sizes, results)
         if not can_draw():
             report.notes.append(NO_PLOTS)
-        if not configs and not cad.can_build():
+        if not configs and not mesh.has_trimesh():
             report.notes.append(NO_MESHES)
         _write_manifest(folder, key, results)
     return report
@@ -274,10 +274,10 @@ def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
         raise ReleaseError(
             f"{survey.release.tree.path} comes without captions; give them with --captions DIR"
         )
-    if "cad" in configs and not cad.can_build():
+    if "cad" in configs and not mesh.has_trimesh():
         raise ImportError(mesh.WHAT_TO_INSTALL)
     wanted = {"pose" if name.startswith("open_vocab") else name for name in configs or PUBLISHED_CONFIGS}
-    can = {"captions": survey.has_captions, "cad": cad.can_build()}
+    can = {"captions": survey.has_captions, "cad": mesh.has_trimesh()}
     tables = (*TABLES, *DERIVED_TABLES, *REFERENCE_TABLES)
     return [name for name in tables if name in wanted and can.get(name, True)]
 

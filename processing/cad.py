@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,6 @@ import pyarrow as pa
 
 import ImageNet3D
 from ImageNet3D import CATEGORY_IDS, LEFT_OUT, RawTree, Survey
-from processing import mesh
 from processing.mesh import glb_bytes, mesh_file, read_mesh
 from processing.thumbnail import thumbnail
 
@@ -44,14 +44,9 @@ class MeshEntry:
         return f"{self.category}_{self.cad_index:02d}.glb"
 
 
-def can_build() -> bool:
-    """Whether trimesh is there."""
-    return mesh.trimesh is not None
-
-
 def libraries() -> list[str]:
     """The versions of what reads, writes and draws meshes: the bytes of rows depend on them."""
-    return [mesh.trimesh.__version__, PIL.__version__, str(PIL.features.version("zlib"))]
+    return [importlib.metadata.version("trimesh"), PIL.__version__, str(PIL.features.version("zlib"))]
 
 
 def meshes_of(survey: Survey) -> list[MeshEntry]:

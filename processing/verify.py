@@ -24,13 +24,12 @@ from huggingface_hub import DatasetCard
 
 import ImageNet3D
 from ImageNet3D import RawTree, ReleaseError, Survey, known_only
-from processing import cad
 from processing.card import table_of
 from processing.categories import CategoryCounts
 from processing.checks import ALL_TABLES, SHARD_NAME, VIEWER_PAGE_BYTES, VIEWER_PAGE_ROWS, Problem, ShardFacts
 from processing.cluster import joined, there, view_of
 from processing.ledger import finding_to_json
-from processing.mesh import WHAT_TO_INSTALL
+from processing.mesh import WHAT_TO_INSTALL, has_trimesh
 from processing.plan import shard_pattern
 from processing.references import REFERENCE_TABLES
 from processing.shards import BOOKKEEPING, ShardResult
@@ -142,7 +141,7 @@ def verify(
     built = read_bookkeeping(place(out))
     if isinstance(built, Problem):
         return [built]
-    if built.paths_of("cad") and not cad.can_build():
+    if built.paths_of("cad") and not has_trimesh():
         raise ImportError(WHAT_TO_INSTALL)
     survey = _survey(built, raw, captions) if raw is not None else None
     with joined(scheduler) as client:

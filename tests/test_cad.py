@@ -374,7 +374,7 @@ class TestBuild:
     def test_verify_needs_trimesh_for_meshes_alone(
         self, built_sample: Path, sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(meshes, "trimesh", None)
+        monkeypatch.setitem(sys.modules, "trimesh", None)
         result = CliRunner().invoke(main, ["verify", str(built_sample)])
         assert result.exit_code == 2
         assert meshes.WHAT_TO_INSTALL in result.output

@@ -1,6 +1,7 @@
 """Meshes are read safely, and an error names the file."""
 
 import io
+import sys
 import zipfile
 
 import numpy as np
@@ -120,6 +121,6 @@ def test_other_formats_are_refused():
 
 
 def test_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(mesh, "trimesh", None)
+    monkeypatch.setitem(sys.modules, "trimesh", None)
     with pytest.raises(ImportError, match=r"pip install imagenet3d\[meshes\]"):
         parse_mesh(TRIANGLE, NAME)
