@@ -6,7 +6,6 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,46 +49,46 @@ def check_reference(
         release: the raw release, or None to do without.
         meshes: of the raw release.
     """
-    with on_this_machine(folder, [path]) as copy:
-        return _check_reference(copy, path, entry, release, meshes)
+    with on_this_machine(folder, [path]) as local:
+        facts = ShardFacts(path.removesuffix(".parquet"))
+        facts.problems += check_checksum(local, path, entry)
+        config = path.partition("/")[0]
+        if facts.problems or (file := open_shard(local, path, config, facts)) is None:
+            return facts
+        for number in range(file.metadata.num_row_groups):
+            try:
+                table = file.read_row_group(number)
+                table.validate(full=True)
+            except Exception as error:  # damaged Parquet fails in many ways
+                facts.problems.append(unreadable(path, error))
+                break
+            facts.values.setdefault(path, Counter()).update(viewer_values(table))
+            facts.problems += check_layout(path, number, table, file.metadata.row_group(number))
+            rows = _without_dictionaries(table).to_pylist()
+            if config == "categories":
+                facts.problems += (
+                    Problem(path, "value", what) for row in rows for what in _category_faults(row)
+                )
+                facts.category_rows += rows
+            else:
+                _check_mesh_rows(path, rows, release, meshes, facts)
+        return facts
 
 
-def _check_reference(
-    folder: Path,
+def _check_mesh_rows(
     path: str,
-    entry: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
     release: Release | None,
     meshes: Mapping[tuple[str, int], MeshEntry],
-) -> ShardFacts:
-    facts = ShardFacts(path.removesuffix(".parquet"))
-    facts.problems += check_checksum(folder, path, entry)
-    config = path.partition("/")[0]
-    if facts.problems or (file := open_shard(folder, path, config, facts)) is None:
-        return facts
-    for number in range(file.metadata.num_row_groups):
-        try:
-            table = file.read_row_group(number)
-            table.validate(full=True)
-        except Exception as error:  # damaged Parquet fails in many ways
-            facts.problems.append(unreadable(path, error))
-            break
-        facts.values.setdefault(path, Counter()).update(viewer_values(table))
-        facts.problems += check_layout(path, number, table, file.metadata.row_group(number))
-        rows = _without_dictionaries(table).to_pylist()
-        if config == "categories":
-            facts.problems += (Problem(path, "value", what) for row in rows for what in _category_faults(row))
-            facts.category_rows += rows
-            continue
-        for row in rows:
-            facts.problems += (
-                Problem(path, code, f"{_key(row)}: {what}") for code, what in _mesh_faults(row)
-            )
-            if (category := _category(row)) is not None:
-                facts.categories.add_mesh(category)
-                facts.meshes.append((category, row["cad_index"]))
-            if release is not None:
-                facts.problems += _raw_mesh_faults(path, row, release, meshes)
-    return facts
+    facts: ShardFacts,
+) -> None:
+    for row in rows:
+        facts.problems += (Problem(path, code, f"{_key(row)}: {what}") for code, what in _mesh_faults(row))
+        if (category := _category(row)) is not None:
+            facts.categories.add_mesh(category)
+            facts.meshes.append((category, row["cad_index"]))
+        if release is not None:
+            facts.problems += _raw_mesh_faults(path, row, release, meshes)
 
 
 def check_layout(path: str, number: int, table: pa.Table, metadata: pq.RowGroupMetaData) -> Iterator[Problem]:

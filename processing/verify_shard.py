@@ -135,46 +135,34 @@ def check_shard(
         release: the raw release, or None to do without.
         entries: image id -> the shard's pictures in the raw release.
     """
-    with on_this_machine(folder, paths.values()) as copy:
-        return _check_shard(copy, name, paths, listed, tables, release, entries)
-
-
-def _check_shard(
-    folder: Path,
-    name: str,
-    paths: Mapping[str, str],
-    listed: Mapping[str, Mapping[str, Any]],
-    tables: Sequence[str],
-    release: Release | None,
-    entries: Mapping[str, Entry],
-) -> ShardFacts:
-    facts = ShardFacts(name)
-    files: dict[str, pq.ParquetFile] = {}
-    for config, path in paths.items():
-        if damage := list(check_checksum(folder, path, listed[path])):
-            facts.problems += damage
-        elif (file := open_shard(folder, path, config, facts)) is not None:
-            files[config] = file
-    decoded = DecodedPictures()
-    split = SHARD_NAME.fullmatch(name)[1]
-    raw = RawComparison(release, entries, tables, split) if release else None
-    order: dict[str, list[tuple[str, ...]]] = {config: [] for config in files}
-    for group in _row_groups(files, paths, facts):
-        order[group.config].append(group.runs)
-        facts.image_ids.update(group.runs)
-        facts.values.setdefault(group.path, Counter()).update(viewer_values(group.table))
-        facts.categories.add_rows(group.config, split, group.table)
-        for check in ROW_GROUP_CHECKS:
-            facts.problems += check(group, name)
-        facts.problems += decoded.check(group)
-        facts.problems += raw.check(group) if raw else ()
-    whole = {config: groups for config, groups in order.items() if config in TABLES}
-    for config, groups in whole.items():
-        facts.problems += check_rows_together(paths[config], groups)
-    if len(files) == len(paths):
-        facts.problems += check_places(paths, whole, whole.keys() == set(tables) & set(TABLES))
-        facts.problems += raw.check_complete(order) if raw else ()
-    return facts
+    with on_this_machine(folder, paths.values()) as local:
+        facts = ShardFacts(name)
+        files: dict[str, pq.ParquetFile] = {}
+        for config, path in paths.items():
+            if damage := list(check_checksum(local, path, listed[path])):
+                facts.problems += damage
+            elif (file := open_shard(local, path, config, facts)) is not None:
+                files[config] = file
+        decoded = DecodedPictures()
+        split = SHARD_NAME.fullmatch(name)[1]
+        raw = RawComparison(release, entries, tables, split) if release else None
+        order: dict[str, list[tuple[str, ...]]] = {config: [] for config in files}
+        for group in _row_groups(files, paths, facts):
+            order[group.config].append(group.runs)
+            facts.image_ids.update(group.runs)
+            facts.values.setdefault(group.path, Counter()).update(viewer_values(group.table))
+            facts.categories.add_rows(group.config, split, group.table)
+            for check in ROW_GROUP_CHECKS:
+                facts.problems += check(group, name)
+            facts.problems += decoded.check(group)
+            facts.problems += raw.check(group) if raw else ()
+        whole = {config: groups for config, groups in order.items() if config in TABLES}
+        for config, groups in whole.items():
+            facts.problems += check_rows_together(paths[config], groups)
+        if len(files) == len(paths):
+            facts.problems += check_places(paths, whole, whole.keys() == set(tables) & set(TABLES))
+            facts.problems += raw.check_complete(order) if raw else ()
+        return facts
 
 
 def _row_groups(
