@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
-from conftest import SHARED
+from conftest import PROJECT, SHARED
 from huggingface_hub import DatasetCard
+from raw_tree import TOP, RawTreeWriter, an_object, encoded, npz
 
 from ImageNet3D import PUBLISHED_CONFIGS, REASONS, ReleaseError
 from processing.__main__ import main
@@ -34,7 +35,7 @@ def published(folder: Path) -> dict[str, bytes]:
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "processing", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
 
 
 class TestShards:
@@ -236,6 +237,43 @@ class TestOptions:
         with pytest.raises(BuildError, match="findings, so no card was written"):
             build(str(sample_folder), tmp_path / "out", workers=1, strict=True)
         assert not (tmp_path / "out" / "README.md").exists()
+
+
+def padded_release(folder: Path, pictures: int) -> Path:
+    """A raw tree of so many pictures of 100 KB, no two the same bytes."""
+    stems = [f"n{number:05d}" for number in range(pictures)]
+    tree = RawTreeWriter().lists("bed", stems)
+    tree.folder(folder)
+    for kind in ("images", "annotations"):
+        (folder / TOP / kind / "bed").mkdir(parents=True)
+    picture, annotation = encoded(), npz(an_object())
+    for number, stem in enumerate(stems):
+        comment = b"\xff\xfe" + (50_000).to_bytes(2, "big") + number.to_bytes(49_998, "big")
+        padded = picture[:2] + comment + comment + picture[2:]
+        (folder / TOP / f"images/bed/{stem}.JPEG").write_bytes(padded)
+        (folder / TOP / f"annotations/bed/{stem}.npz").write_bytes(annotation)
+    return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak has another unit")
+def test_memory_does_not_grow_with_the_release(tmp_path: Path) -> None:
+    """The most that any process of a build holds: four times the pictures take no more."""
+    code = (
+        "import resource, subprocess, sys\n"
+        "subprocess.run([sys.executable, '-m', 'processing', 'build', *sys.argv[1:]], check=True)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    peaks = []
+    for pictures in (1_000, 4_000):
+        raw, out = padded_release(tmp_path / f"raw-{pictures}", pictures), tmp_path / f"out-{pictures}"
+        command = [sys.executable, "-c", code, str(raw), str(out), "--config", "pose", "--workers", "2"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=True)
+        peaks.append(int(done.stdout.split()[-1]) / 1000)
+        shutil.rmtree(raw)
+        shutil.rmtree(out)
+    few, many = peaks  # MB
+    assert many < few + 25
+    assert many < 400
 
 
 class TestCommandLine:
