@@ -621,7 +621,7 @@ class RawTree:
         return tree
 
     def _announce(self, limits: Mapping[str, int]) -> None:
-        """Files of a disk, read for the first time, cost a build half as much again without this."""
+        """Files of a disk that are read for the first time cost a build half as much again without this."""
         if len(limits) < 2 or not hasattr(os, "posix_fadvise"):
             return
         if not self.is_archive:
@@ -1126,6 +1126,20 @@ class Release:
                 budget -= entry.size
         tree = self.tree.fetched(limits)
         return self if tree is self.tree else replace(self, tree=tree)
+
+    def fetched_ahead(self, groups: Iterable[Sequence[Entry]]) -> Iterator[tuple["Release", Sequence[Entry]]]:
+        """Groups of pictures, each with the release that has its files at hand.
+
+        The files of the next group are fetched while the caller is busy with one, so at most two groups are
+        held.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            coming = ((group, pool.submit(self.fetched, group)) for group in groups)
+            ahead = next(coming, None)
+            while ahead is not None:
+                group, release = ahead[0], ahead[1].result()
+                ahead = next(coming, None)
+                yield release, group
 
 
 @dataclass(frozen=True)
@@ -2261,8 +2275,8 @@ class ImageNet3D(datasets.ArrowBasedBuilder):
         self, release: Release, chunks: list[tuple[Entry, ...]]
     ) -> Iterator[tuple[tuple[int, int], pa.Table]]:
         findings: list[Finding] = []
-        for number, entries in enumerate(chunks):
-            pictures = list(read_pictures(release.fetched(entries), self.config.name, entries, findings))
+        for number, (near, entries) in enumerate(release.fetched_ahead(chunks)):
+            pictures = list(read_pictures(near, self.config.name, entries, findings))
             table = rows(self.config.name, pictures, release.category_captions)
             if len(table):
                 yield (number, 0), table

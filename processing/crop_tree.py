@@ -235,9 +235,11 @@ def write_crops(
     files = _NewFolder(target) if isinstance(target, Path) else target
     account = result.accounts[CONFIG] = Account()
     names: list[str] = []
-    for entry in entries:
+    step = ImageNet3D.CHUNK
+    chunks = (entries[start : start + step] for start in range(0, len(entries), step))
+    for near, entry in ((near, entry) for near, chunk in release.fetched_ahead(chunks) for entry in chunk):
         findings: list[Finding] = []
-        for picture in shards.read_group(release, [entry], [CONFIG], result):
+        for picture in shards.read_group(near, [entry], [CONFIG], result):
             for crop in crops.crops(picture, options, findings):
                 name = f"{picture.entry.stem}_{crop.item.index:02d}"
                 files.write("images", f"{name}.JPEG", crop.jpeg())

@@ -155,8 +155,8 @@ def write_shard(
         writers = {
             c: stack.enter_context(ShardWriter(folder, f"{c}/{shard.name}.parquet", c)) for c in configs
         }
-        for group in shard.row_groups:
-            pictures = read_group(release, group, configs, result)
+        for near, group in release.fetched_ahead(shard.row_groups):
+            pictures = read_group(near, group, configs, result)
             result.categories.add_pictures(shard.split, pictures)
             for config, writer in writers.items():
                 writer.write(_rows(config, pictures, release, result))
@@ -242,7 +242,6 @@ def read_group(
     Runs of pictures that stand alike in several configs are stored once.
     """
     pictures: list[Picture] = []
-    release = release.fetched(entries)
     for entry in entries:
         findings: list[Finding] = []
         objects, file = 0, entry.annotation_file

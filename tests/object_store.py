@@ -80,11 +80,14 @@ class ObjectStore:
     requests: list[Request] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     latency: float = 0.0  # seconds, before each answer
+    waiting: int = 0  # requests that are being held for so long
+    most_waiting: int = 0  # at any moment
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def bucket(self) -> str:
         """A new bucket's name; what was counted and what was to fail is forgotten."""
         self.latency = 0.0
+        self.most_waiting = 0
         self.faults.clear()
         name = f"test-{uuid.uuid4().hex[:12]}"
         self.fs.mkdir(name)
@@ -125,7 +128,11 @@ class _Front:
         with store.lock:
             store.requests.append(request)
             fault = next((fault for fault in store.faults if fault.strikes(request)), None)
+            store.waiting += 1
+            store.most_waiting = max(store.waiting, store.most_waiting)
         time.sleep(store.latency)
+        with store.lock:
+            store.waiting -= 1
         if fault and fault.kind != "cut":
             # The body is read, or what is left of it would be taken for the next request.
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))

@@ -183,6 +183,27 @@ class TestReading:
         waited = (times[1] - times[0]) / len(entries)
         assert waited < 0.05, f"{waited:.3f} s a picture, of which each takes two requests of 0.05 s"
 
+    def test_the_next_group_is_fetched_meanwhile_and_no_other(self, s3: ObjectStore, raw_bucket: str) -> None:
+        found = survey(RawTree(f"s3://{raw_bucket}/tree"))
+        entries = [entry for entry in found.entries["train"] if entry.size]
+        groups = [entries[start : start + 5] for start in range(0, 20, 5)]
+        s3.requests.clear()
+        for number, (near, group) in enumerate(found.release.fetched_ahead(groups)):
+            assert group == groups[number]
+            wanted = {entry.picture_file for group in groups[: number + 2] for entry in group}
+            deadline = time.monotonic() + 30
+            while not wanted <= (asked := _asked_for(s3)) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert asked == wanted
+            before = len(s3.requests)
+            assert list(read_pictures(near, "classification", group, []))
+            assert len(s3.requests) == before
+        assert number == 3
+
+    def test_fetching_ahead_of_nothing(self, raw_bucket: str) -> None:
+        found = survey(RawTree(f"s3://{raw_bucket}/tree"))
+        assert list(found.release.fetched_ahead([])) == []
+
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("fault", ["slow down", "reset", "cut"])
     def test_a_failure_for_a_while_is_borne(
@@ -483,7 +504,22 @@ class TestVerify:
         assert [p.code for p in verify(f"s3://{bucket}/out", workers=1)] == ["unfinished"]
 
 
+def _asked_for(s3: ObjectStore) -> set[str]:
+    """Pictures of the unpacked release that were asked for."""
+    with s3.lock:
+        return {request.key.partition(TOP)[2] for request in s3.seen("GET", r"/images/.*\.JPEG\?$")}
+
+
 class TestCrop:
+    def test_pictures_are_fetched_side_by_side(
+        self, s3: ObjectStore, raw_bucket: str, bucket: str, local: Path, tmp_path: Path
+    ) -> None:
+        """One after the other, each would cost the latency of the store."""
+        s3.latency = 0.05
+        write_crop_tree(f"s3://{raw_bucket}/tree", tmp_path / "crops", CropOptions("center", 64), 1)
+        assert s3.most_waiting >= 10
+        assert files_of(tmp_path / "crops") == files_of(local / "crops")
+
     @pytest.mark.parametrize("workers", [1, 2])
     def test_the_same_bytes_as_on_this_machine(
         self, s3: ObjectStore, raw: str, bucket: str, local: Path, workers: int
