@@ -52,9 +52,9 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -76,7 +76,7 @@ __version__ = "1.0.0"
 REPOSITORY = "ccvl/ImageNet3D"
 RAW_ARCHIVE = "imagenet3d_v1.zip"
 # The tag that `python -m processing publish` gives the release this file reads.
-RAW_REVISION = "v1.0.0"
+RAW_REVISION = f"v{__version__}"
 
 # A label id is a position in CATEGORIES, published with every row. Never reorder, rename or insert: the
 # categories of a later release go to the end of LATER_CATEGORIES.
@@ -434,6 +434,26 @@ class Listing:
     findings: tuple[Finding, ...] = ()
 
 
+@contextmanager
+def _told(where: str, fs: fsspec.AbstractFileSystem) -> Iterator[None]:
+    """Name the file and the remedy where a store only says how it failed."""
+    try:
+        yield
+    except (FileNotFoundError, Unusable, ReleaseError, UnansweredError):
+        raise
+    except Exception as error:
+        if _is_local(fs):
+            raise
+        raise UnansweredError(
+            f"{where}: {shown_error(error)}; also when asked again. Check the connection and the "
+            "credentials, then run the same command again to go on"
+        ) from error
+
+
+def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
+    return "file" in np.atleast_1d(fs.protocol)
+
+
 class RawTree:
     """The raw release, read in place: a folder, or a zip that is never unpacked.
 
@@ -458,7 +478,7 @@ class RawTree:
             self._location = fsspec.core.url_to_fs(self.path, **self.storage_options)[1]
         except (ImportError, ValueError) as error:  # a package or protocol that is not there
             raise ReleaseError(f"{self.path}: {error}") from error
-        self._is_local = "file" in np.atleast_1d(self._fs.protocol)
+        self._is_local = _is_local(self._fs)
         self._fs.invalidate_cache()  # what it listed before may have changed
         info = self._found()
         self.is_archive = info["type"] == "file"
@@ -498,21 +518,9 @@ class RawTree:
                 raise ReleaseError(message)
         return info
 
-    @contextmanager
-    def _told(self, name: str) -> Iterator[None]:
+    def _told(self, name: str) -> AbstractContextManager[None]:
         """Name the file and the remedy where a store only says how it failed."""
-        try:
-            yield
-        except (FileNotFoundError, Unusable, ReleaseError, UnansweredError):
-            raise
-        except Exception as error:
-            if self._is_local:
-                raise
-            where = f"{self.path}: {name}" if name else self.path
-            raise UnansweredError(
-                f"{where}: {shown_error(error)}; also when asked again. Check the connection and the "
-                "credentials, then run the same command again to go on"
-            ) from error
+        return _told(f"{self.path}: {name}" if name else self.path, self._fs)
 
     def _find_top_folder(self) -> str:
         """The folder that holds images/: the path itself, or the only folder in it that does."""
@@ -524,18 +532,17 @@ class RawTree:
         tops = [name for name in folders if self._fs.isdir(f"{name}/images")]
         if len(tops) == 1:
             return tops[0].rstrip("/")
-        found = f"{len(tops)} folders with images/" if tops else "no images/ folder"
         raise ReleaseError(
-            f"{self.path}: {found}; give the folder that holds images/, annotations/ and lists/"
+            f"{self.path}: {_described(tops)}; give the folder that holds images/, annotations/ and lists/"
         )
 
     def _find_top_member(self) -> str:
         names = [info.filename for info in self.archive.infolist() if not _is_unsafe(info)]
         tops = {match[1] for name in names if (match := _PICTURE_MEMBER.fullmatch(name))}
+        tops = {top for top in tops if not top.startswith(_OF_MACOS)}
         if len(tops) == 1:
             return tops.pop()
-        found = f"{len(tops)} folders with images/" if tops else "no images/ folder"
-        raise ReleaseError(f"{self.path}: {found} in the zip; it must hold one tree of the release")
+        raise ReleaseError(f"{self.path}: {_described(tops)} in the zip; it must hold one tree of the release")
 
     @property
     def archive(self) -> zipfile.ZipFile:
@@ -649,10 +656,24 @@ class RawTree:
         archive.fp = _RemoteFile(self._fs, self._location, self._size, blocks)
         return archive
 
-    def beside(self, folder: str) -> str | None:
-        """The path of a folder next to the zip, or next to the folder that holds images/, if there is one."""
-        path = f"{posixpath.dirname(self._location if self.is_archive else self._top)}/{folder}"
-        return self._fs.unstrip_protocol(path) if self._fs.isdir(path) else None
+    def read_beside(self, name: str) -> bytes | None:
+        """A file next to the zip, or next to the folder that holds images/; None if there is none to see.
+
+        A web server is not asked: what it answers for a file that it lacks may be anything.
+
+        Raises:
+            UnansweredError: if a store fails for good.
+        """
+        if "http" in np.atleast_1d(self._fs.protocol):
+            return None
+        path = f"{posixpath.dirname(self._location if self.is_archive else self._top)}/{name}"
+        try:
+            with self._told(path):
+                return _content(self._fs, path)
+        except UnansweredError as error:
+            if isinstance(error.__cause__, PermissionError):  # a store's answer where it may not be listed
+                return None
+            raise
 
     def listing(self) -> Listing:
         """All files of the tree with a fingerprint of their state."""
@@ -709,8 +730,19 @@ class RawTree:
 
 
 _PICTURE_MEMBER = re.compile(r"((?:[^/]+/)*?)images/[^/]+/[^/]+")
+_OF_MACOS = "__MACOSX/"  # what its zips hold beside the files: none of the release's
 _PLAIN_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _READ_LATER = ("images/", "annotations/", "lists/")
+
+
+def _described(tops: Collection[str]) -> str:
+    """Folders that each hold images/, for an error."""
+    if not tops:
+        return "no images/ folder"
+    first = ", ".join(shown(top) or "the top" for top in sorted(tops)[:5])
+    return f"{len(tops)} folders with images/ ({first}{', …' if len(tops) > 5 else ''})"
+
+
 # What zipfile meets damaged bytes with; OSError stands for the disk or the network, which may recover.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -746,7 +778,7 @@ def _open_archive(
     process: int, fs: fsspec.AbstractFileSystem, location: str, size: int, state: str
 ) -> zipfile.ZipFile:
     """An open zip; one for each process, since a forked child would share the parent's file position."""
-    if "file" in np.atleast_1d(fs.protocol):
+    if _is_local(fs):
         return zipfile.ZipFile(fs.open(location, "rb"))
     file = _RemoteFile(fs, location, size)
     file.fetch(max(0, size - _TAIL), size)
@@ -950,7 +982,10 @@ def _scan_local_folder(folder: str, prefix: str) -> Iterator[tuple[str, tuple[in
         name = f"{prefix}/{entry.name}"
         if entry.is_symlink() and not Path(entry.path).exists():
             continue  # leads nowhere, or to itself
-        if entry.is_dir(follow_symlinks="/" not in prefix):  # further down a link could lead in circles
+        is_category = "/" not in prefix and entry.name in CATEGORY_IDS
+        if entry.is_symlink() and entry.is_dir() and not is_category:
+            yield name, (0, "link")  # it could lead in circles, or to all of the disk
+        elif entry.is_dir(follow_symlinks=is_category):
             yield from _scan_local_folder(entry.path, name)
         elif entry.is_file():
             status = entry.stat()
@@ -979,10 +1014,11 @@ class Captions:
     findings: tuple[Finding, ...] = ()
 
 
-def read_captions(tree: RawTree, folder: str | None = None) -> Captions | None:
+def read_captions(tree: RawTree | None, folder: str | None = None) -> Captions | None:
     """Captions from a folder, or from `captions/` inside or beside the tree; None if there are none.
 
     Args:
+        tree: not looked at where a folder is given.
         folder: path or fsspec URL that holds `image_captions.json` or `category_captions.json`, or both.
 
     Raises:
@@ -1004,18 +1040,25 @@ def read_captions(tree: RawTree, folder: str | None = None) -> Captions | None:
     return Captions(by_picture, by_category, digest.hexdigest(), tuple(findings))
 
 
-def _captions_file(tree: RawTree, folder: str | None, name: str) -> bytes | None:
-    if folder is None:
-        try:
-            return tree.read(f"captions/{name}", MAX_CAPTIONS_BYTES, "caption_wrong_type")
-        except FileNotFoundError:
-            folder = tree.beside("captions")
-        except Unusable as error:
-            raise ReleaseError(f"{tree.path}: captions/{name}: {REASONS[error.reason].rule}") from error
-    if folder is None:
+def _captions_file(tree: RawTree | None, folder: str | None, name: str) -> bytes | None:
+    if folder is not None:
+        fs, location = fsspec.core.url_to_fs(os.fspath(folder))
+        with _told(f"{folder}/{name}", fs):
+            return _content(fs, f"{location}/{name}")
+    try:
+        return tree.read(f"captions/{name}", MAX_CAPTIONS_BYTES, "caption_wrong_type")
+    except FileNotFoundError:
+        return tree.read_beside(f"captions/{name}")
+    except Unusable as error:
+        raise ReleaseError(f"{tree.path}: captions/{name}: {REASONS[error.reason].rule}") from error
+
+
+def _content(fs: fsspec.AbstractFileSystem, path: str) -> bytes | None:
+    """The bytes of a file; None if there is none. Asking first does not do: stores that fail say no."""
+    try:
+        return fs.cat_file(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
-    fs, location = fsspec.core.url_to_fs(os.fspath(folder))
-    return fs.cat_file(f"{location}/{name}") if fs.isfile(f"{location}/{name}") else None
 
 
 def _caption_texts(name: str, data: bytes, findings: list[Finding]) -> Iterator[tuple[str, str]]:
@@ -2190,11 +2233,13 @@ class ImageNet3DConfig(datasets.BuilderConfig):
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         """The cache key: names the release's state and this code, so that neither's older rows are served."""
         code = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8).hexdigest()
-        if self.data_dir is None:
-            self.fingerprint = f"{code}-{self.raw_revision}"
+        if self.data_dir is not None:
+            state = fingerprint(RawTree(self.data_dir), self.captions)
+        elif self.captions is None:
+            state = _commit(self.raw_revision)
         else:
-            tree = RawTree(self.data_dir)
-            self.fingerprint = f"{code}-{fingerprint(tree, self.captions)}"
+            state = f"{_commit(self.raw_revision)}-{read_captions(None, self.captions).fingerprint}"
+        self.fingerprint = f"{code}-{state}"
         return super().create_config_id({**config_kwargs, "fingerprint": self.fingerprint}, custom_features)
 
 
@@ -2281,6 +2326,19 @@ class ImageNet3D(datasets.ArrowBasedBuilder):
             if len(table):
                 yield (number, 0), table
         _warn_of_losses(findings)
+
+
+def _commit(revision: str) -> str:
+    """What a revision of the Hub repository stands for now; its name where the Hub cannot be asked.
+
+    The tag of this version is not asked for: it never moves, and rows made of it are served without network.
+    """
+    if revision == RAW_REVISION:
+        return revision
+    try:
+        return huggingface_hub.HfApi().dataset_info(REPOSITORY, revision=revision).sha or revision
+    except Exception:  # no network, no access, no such revision: the download says which
+        return revision
 
 
 def _warn_of_losses(findings: Iterable[Finding]) -> None:

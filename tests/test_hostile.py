@@ -925,6 +925,17 @@ def test_links_that_lead_in_circles_end(tmp_path):
     assert {finding.reason for finding in found.findings} == {"file_unexpected"}
 
 
+def test_a_link_out_of_the_release_is_counted_and_not_followed(tmp_path):
+    path = RawTreeWriter().sound().folder(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret.JPEG").write_bytes(b"x")
+    (tmp_path / TOP / "images" / "out").symlink_to(tmp_path / "elsewhere")
+    found = survey(RawTree(path))
+    assert [(finding.reason, finding.file) for finding in found.findings] == [
+        ("file_unexpected", "images/out")
+    ]
+
+
 def test_a_linked_category_is_read(tmp_path):
     path = RawTreeWriter().sound().folder(tmp_path)
     place = tmp_path / TOP / "images" / "bed"

@@ -275,8 +275,18 @@ class TestDownload:
         "print('ROWS', len(rows), rows[0]['image_id'] == first['image_id'])"
     )
 
-    def run(self, hub: Any, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", self.CODE, str(PROJECT), str(tmp_path / "cache")]
+    ROWS = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from ImageNet3D import ImageNet3D\n"
+        "b = ImageNet3D(\n"
+        "    config_name='captions', cache_dir=sys.argv[2], raw_revision='main', captions=sys.argv[3])\n"
+        "b.download_and_prepare(); rows = b.as_dataset(split='validation')\n"
+        "print('ROWS', len(rows), rows[0]['category_caption'])"
+    )
+
+    def run(
+        self, hub: Any, tmp_path: Path, code: str = CODE, *more: object, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, str(PROJECT), str(tmp_path / "cache"), *map(str, more)]
         environment = {**os.environ, **hub.environment(tmp_path / "hub"), **env}
         return subprocess.run(command, capture_output=True, text=True, env=environment)
 
@@ -299,6 +309,29 @@ class TestDownload:
         rows = load(sample_folder, tmp_path / "cache2")["validation"]
         assert f"ROWS {len(rows)} True" in done.stdout
         assert f"FIRST {rows[0]['image_id']} {rows[0]['image'].size}" in done.stdout
+
+    def test_what_a_branch_held_before_is_not_served(
+        self, repository: Path, tree: Path, tmp_path: Path
+    ) -> None:
+        captions = tree.parent / "elsewhere"
+        (tree / "captions").rename(captions)
+
+        def rows() -> str:
+            with serve(repository, revisions={"main": repository}) as hub:
+                done = self.run(hub, tmp_path, self.ROWS, captions)
+            assert done.returncode == 0, done.stderr[-3000:]
+            return done.stdout
+
+        first = rows()
+        assert rows() == first
+        (validation,) = (path for path in tree.glob("lists/car_*_val.txt"))
+        validation.write_text("")
+        zipped(tree, repository / release.RAW_ARCHIVE)
+        fewer = rows()
+        assert int(fewer.split()[1]) < int(first.split()[1])
+        file = captions / "category_captions.json"
+        file.write_text(json.dumps(dict.fromkeys(json.loads(file.read_text("utf-8")), "another text")))
+        assert rows().strip().endswith("another text")
 
     def test_gated(self, repository: Path, tmp_path: Path) -> None:
         with serve(repository, revisions={release.RAW_REVISION: repository}, gated=True) as hub:

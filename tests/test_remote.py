@@ -273,6 +273,28 @@ class TestReading:
         s3.fs.pipe_file(f"{bucket}/captions/image_captions.json", b'{"bed/a": "a bed"}')
         assert survey(RawTree(f"s3://{bucket}/raw.zip")).entries["train"][0].caption == "a bed"
 
+    @pytest.mark.parametrize("given", [True, False])
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    def test_captions_that_a_store_does_not_give_are_not_taken_for_missing(
+        self, given: bool, method: str, s3: ObjectStore, bucket: str, tmp_path: Path, no_patience: None
+    ) -> None:
+        s3.fs.put_file(RawTreeWriter().sound("bed").zip(tmp_path / "raw.zip"), f"{bucket}/raw.zip")
+        s3.fs.pipe_file(f"{bucket}/captions/image_captions.json", b'{"bed/a": "a bed"}')
+        s3.fail(times=None, method=method, key=r"captions")
+        folder = f"s3://{bucket}/captions" if given else None
+        with pytest.raises(UnansweredError, match=r"captions/image_captions\.json: "):
+            survey(RawTree(f"s3://{bucket}/raw.zip"), folder)
+
+    def test_beside_the_zip_of_a_web_server_nothing_is_looked_for(self, tmp_path: Path) -> None:
+        """What stands behind the name, as a signature with a slash, would be taken for a folder."""
+        writer = RawTreeWriter().sound("bed")
+        writer.picture("bed", "a", noise(0) + bytes(500_000))
+        writer.zip(tmp_path / "raw.zip")
+        with serve(tmp_path) as hub:
+            url = f"{hub.endpoint}/datasets/{release.REPOSITORY}/resolve/main/raw.zip?sig=a/b"
+            assert not survey(RawTree(url)).has_captions
+            assert sum(request.sent for request in hub.requests if request.method == "GET") < 300_000
+
 
 def _packed(data: bytes) -> int:
     stream = io.BytesIO()
