@@ -542,7 +542,9 @@ class RawTree:
         tops = {top for top in tops if not top.startswith(_OF_MACOS)}
         if len(tops) == 1:
             return tops.pop()
-        raise ReleaseError(f"{self.path}: {_described(tops)} in the zip; it must hold one tree of the release")
+        raise ReleaseError(
+            f"{self.path}: {_described(tops)} in the zip; it must hold one tree of the release"
+        )
 
     @property
     def archive(self) -> zipfile.ZipFile:

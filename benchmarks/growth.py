@@ -16,14 +16,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.utils.py_utils import convert_file_size_to_int
-
 import ImageNet3D
 from benchmarks import inputs
 from benchmarks.build import WHOLE, WORKERS, from_generator, once, ours, tar
 from benchmarks.measuring import Setting, Table, apart, command
 from ImageNet3D import CATEGORIES, Listing, RawTree
-from processing.plan import DEFAULT_SHARD_SIZE, plan_shards
+from processing.plan import DEFAULT_SHARD_SIZE, parsed_size, plan_shards
 from processing.verify import verify
 
 SIZES = (1_000, 10_000, 100_000)
@@ -135,7 +133,7 @@ def survey_and_plan(pictures: int) -> tuple[float, float, int]:
         start = time.perf_counter()
         found = ImageNet3D.survey(tree)
         surveyed = time.perf_counter()
-        shards = plan_shards(found, convert_file_size_to_int(DEFAULT_SHARD_SIZE))
+        shards = plan_shards(found, parsed_size(DEFAULT_SHARD_SIZE))
         return surveyed - start, time.perf_counter() - surveyed, len(shards)
 
 

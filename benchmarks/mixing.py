@@ -27,11 +27,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.distributed import split_dataset_by_node
-from datasets.utils.py_utils import convert_file_size_to_int
 from tabulate import tabulate
 
 from ImageNet3D import CATEGORIES, Entry, Release, Survey, in_order
-from processing.plan import DEFAULT_SHARD_SIZE, Shard, plan_shards
+from processing.plan import DEFAULT_SHARD_SIZE, Shard, parsed_size, plan_shards
 
 if TYPE_CHECKING:
     from benchmarks import measuring
@@ -224,7 +223,7 @@ def measure(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         survey, objects = survey_of_realistic_size(scale)
-        write_names(plan_shards(survey, convert_file_size_to_int(DEFAULT_SHARD_SIZE)), objects, folder)
+        write_names(plan_shards(survey, parsed_size(DEFAULT_SHARD_SIZE)), objects, folder)
         for setting in settings or SETTINGS[major_version()]:
             for count in readers:
                 for of, ratio in mixing(folder, setting, count, epochs).items():

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 import ImageNet3D
-from processing.plan import DEFAULT_SHARD_SIZE
+from processing.plan import DEFAULT_SHARD_SIZE, parsed_size
 
 
 def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
@@ -71,6 +71,14 @@ def _no_workers_beside(context: click.Context, _: click.Parameter, scheduler: st
     return scheduler
 
 
+def _a_size(_: click.Context, parameter: click.Parameter, text: str) -> str:
+    try:
+        parsed_size(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=parameter) from error
+    return text
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(ImageNet3D.__version__, prog_name="ImageNet3D")
 def main() -> None:
@@ -109,7 +117,11 @@ def sample(out: str, categories: int, images_per_category: int, seed: int) -> No
 @click.option("--captions", metavar="DIR", help="Folder with image_captions.json and category_captions.json.")
 @_where_it_runs
 @click.option(
-    "--shard-size", default=DEFAULT_SHARD_SIZE, show_default=True, help="Pictures a shard, in bytes."
+    "--shard-size",
+    default=DEFAULT_SHARD_SIZE,
+    show_default=True,
+    callback=_a_size,
+    help="Bytes of pictures a shard has at most; a unit may follow.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the order of train.")
 @click.option("--strict", is_flag=True, help="Fail if anything was found that is not as it should be.")

@@ -19,7 +19,6 @@ from pathlib import Path
 import datasets
 import filelock
 import pyarrow as pa
-from datasets.utils.py_utils import convert_file_size_to_int
 
 import ImageNet3D
 from ImageNet3D import PUBLISHED_CONFIGS, Entry, Finding, RawTree, ReleaseError, Survey
@@ -42,7 +41,7 @@ from processing.cluster import joined, there, view_of
 from processing.croissant import CROISSANT, write_croissant
 from processing.figures import FIGURES, can_draw, clear_figures, write_figures
 from processing.ledger import Books, finding_to_json, findings_table, views_of_pose
-from processing.plan import DEFAULT_SHARD_SIZE, Shard
+from processing.plan import DEFAULT_SHARD_SIZE, Shard, parsed_size
 from processing.references import REFERENCE_TABLES, ReferenceShard
 from processing.shards import (
     BOOKKEEPING,
@@ -129,7 +128,7 @@ def build(
         captions: a folder with captions; without it `captions/` in or beside the release is used.
         workers: processes; as many as there are cores by default. The bytes do not depend on it.
         scheduler: of a Dask cluster that does the work instead: its address or the path of its file.
-        shard_size: bytes of pictures a shard should have at most, such as "48MB".
+        shard_size: bytes of pictures a shard should have at most, such as "48MB" or "48000000".
         seed: of the order of train.
         strict: write no card if anything was found.
 
@@ -138,18 +137,18 @@ def build(
         BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way, or
             strict and something was found.
         ImportError: if cad is asked for by name and trimesh is not installed.
+        ValueError: for a size that is none.
         PlaceError: if nothing can be built at such a URL.
         StoreError: if the object store fails for good.
         WorkerDiedError: if a worker process was killed.
         ClusterError: if the cluster cannot be used.
     """
-    folder = place(out)
+    folder, size = place(out), parsed_size(shard_size)
     _refuse_strangers(folder)
     with joined(scheduler) as client, locked(folder), _told_of_a_full_disk(folder):
         tree = RawTree(raw)
         survey = ImageNet3D.survey(tree, captions, seed)
         tables = _tables(survey, configs)
-        size = convert_file_size_to_int(shard_size)
         key = build_key(survey, tables, configs, size, seed)
         planned = plan.plan_shards(survey, size) if _reads_pictures(tables) else []
         beside = references.plan_references(survey, tables, size)

@@ -131,7 +131,7 @@ VIEWER_CELL_BYTES = 10**6
 
 
 ALL_TABLES = (*TABLES, *DERIVED_TABLES)
-SHARD_NAME = re.compile(r"(train|validation)-(\d{5})-of-(\d{5})-(known|unknown)")
+SHARD_NAME = re.compile(r"(train|validation)-(\d{5,})-of-(\d{5,})-(known|unknown)")
 
 
 @dataclass

@@ -144,9 +144,8 @@ def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Iterato
             for number in islice(attempts.late(), attempts.room()):
                 attempts.begin(number)
             for number, result in attempts.finished():
-                if number in left:
-                    left.remove(number)
-                    yield number, result
+                left.remove(number)
+                yield number, result
     finally:
         attempts.cancel()
 
@@ -160,6 +159,7 @@ class _Attempts:
         self._running: dict[Future, tuple[int, float]] = {}  # number of the task, when it began
         self._begun = Counter[int]()
         self._pace: list[float] = []  # seconds a picture, of the tasks that are done
+        self._done: set[int] = set()
 
     def room(self) -> int:
         """How many more can begin: no worker has a queue, which would be stuck if that worker were."""
@@ -196,8 +196,12 @@ class _Attempts:
             raise self._lost() from error
         for future in [future for future in self._running if future.done()]:
             number, began = self._running.pop(future)
+            if number in self._done:
+                continue  # begun twice; what became of the slower one does not matter
             self._pace.append((time.monotonic() - began) / max(1, self._tasks[number].pictures))
-            yield number, self._result(future, self._tasks[number].name)
+            result = self._result(future, self._tasks[number].name)
+            self._done.add(number)
+            yield number, result
 
     def _result(self, future: "Future", name: str) -> Any:
         from distributed import CancelledError, KilledWorker

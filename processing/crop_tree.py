@@ -34,7 +34,7 @@ from processing import crops, shards
 from processing.build import BuildError, BuildReport, count_tasks, locked, report_of
 from processing.cluster import joined, there, view_of
 from processing.crops import Crop, CropOptions
-from processing.ledger import Account, finding_to_json
+from processing.ledger import NAME_TOO_LONG, Account, finding_to_json
 from processing.shards import ShardResult, replaced
 from processing.store import (
     Place,
@@ -53,6 +53,7 @@ BOOKKEEPING = ".crop"  # in the folder of crops; hidden
 RUN = f"{BOOKKEEPING}/run"  # names the command that is at work
 LIST_NAME = "mesh01.txt"
 KINDS = ("images", "annotations")  # the files of a crop, each in a folder of its own
+MAX_NAME_BYTES = 255  # of a file, on all common file systems
 BATCH = 64  # files that are sent to a store side by side
 CONFIG = "object_centric"  # whose row rules hold for crops
 
@@ -242,6 +243,9 @@ def write_crops(
         for picture in shards.read_group(near, [entry], [CONFIG], result):
             for crop in crops.crops(picture, options, findings):
                 name = f"{picture.entry.stem}_{crop.item.index:02d}"
+                if len(f"{name}.JPEG".encode()) > MAX_NAME_BYTES:
+                    account.left_out[NAME_TOO_LONG] += 1
+                    continue
                 files.write("images", f"{name}.JPEG", crop.jpeg())
                 files.write("annotations", f"{name}.npz", npz(npz_fields(name, picture, crop)))
                 names.append(name)
@@ -286,14 +290,29 @@ class _Batches:
 
 
 def _give_names(aside: Path, folder: Path, category: str, names: Sequence[str]) -> None:
-    """Move finished folders to their place, in the stead of what an interrupted run left there."""
+    """Move finished folders to their place, in the stead of what an interrupted run left there.
+
+    A folder that is there with the same files is that of another worker, at the same task because this one
+    was taken for dead, and stays: to replace it would leave a moment without it.
+    """
     for kind in KINDS:
-        final = folder / kind / category
+        new, final = aside / kind, folder / kind / category
+        if names and _same_files(new, final):
+            continue
         if final.exists():
             shutil.rmtree(final)
         if names:
             final.parent.mkdir(parents=True, exist_ok=True)
-            (aside / kind).replace(final)
+            try:
+                new.replace(final)
+            except OSError:
+                if not _same_files(new, final):  # the other one was faster
+                    raise
+
+
+def _same_files(one: Path, other: Path) -> bool:
+    """Whether two folders hold files of the same names and sizes."""
+    return files_below(one) == files_below(other)
 
 
 def _write(aside: Place, path: Place, data: bytes) -> None:

@@ -22,12 +22,14 @@ NO_STATUS = "status_missing"
 BAD_STATUS = "status_bad"
 NO_DISTANCE = "distance_not_positive"
 BEYOND_CROPPING = "pose_beyond_cropping"
+NAME_TOO_LONG = "file_name_too_long"  # of the command `crop` alone
 CROP_RULES = {
     IGNORED: "an object carries the old ignore flag",
     NO_STATUS: "an object has no status",
     BAD_STATUS: "an object's status is bad",
     NO_DISTANCE: "an object was never placed in depth: its distance is not above 0",
     BEYOND_CROPPING: "a distance, centre or box is so far out that no crop of it makes sense",
+    NAME_TOO_LONG: "the names of the crop's files would be longer than the 255 bytes that file systems allow",
 }
 
 

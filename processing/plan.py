@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from datasets.utils.py_utils import convert_file_size_to_int
+
 from ImageNet3D import Entry, Survey
 
 # The viewer of the Hub fetches a dictionary page whole and gives up at 300 MB.
@@ -47,7 +49,7 @@ class Shard:
     def name(self) -> str:
         """The file name without its ending, the same in every config's folder."""
         kind = "known" if self.known else "unknown"
-        return f"{self.split}-{self.number:05d}-of-{self.total:05d}-{kind}"
+        return f"{self.split}-{numbered(self.number, self.total)}-{kind}"
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -55,10 +57,33 @@ class Shard:
         return tuple(entry for group in self.row_groups for entry in group)
 
 
+def numbered(number: int, total: int) -> str:
+    """The number of a file among so many, as it stands in names: five digits, so that names sort, or more."""
+    digits = max(5, len(str(total)))
+    return f"{number:0{digits}d}-of-{total:0{digits}d}"
+
+
 def shard_pattern(split: str, known: bool | None) -> str:
     """The glob that finds a split's shards in a config's folder: all, or those of one kind."""
     kind = {None: "", True: "-known", False: "-unknown"}[known]
     return f"{split}-*{kind}.parquet"
+
+
+def parsed_size(text: str) -> int:
+    """Bytes of a size: a whole number of them, or one with a unit such as "48MB" or "1GiB".
+
+    Raises:
+        ValueError: for what is no such size, or less than one byte.
+    """
+    try:
+        size = int(text) if text.isdecimal() else convert_file_size_to_int(text)
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise ValueError(
+            f"{text!r} is no size; give a whole number of bytes, or one with a unit such as 48MB"
+        )
+    return size
 
 
 def plan_shards(survey: Survey, shard_size: int) -> list[Shard]:

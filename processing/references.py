@@ -16,7 +16,7 @@ from processing.cad import MeshEntry
 from processing.categories import CategoryCounts
 from processing.ledger import Account
 from processing.mesh import MeshError
-from processing.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
+from processing.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES, numbered
 from processing.shards import (
     ShardResult,
     ShardWriter,
@@ -54,7 +54,7 @@ class ReferenceShard:
     @property
     def name(self) -> str:
         """Of its marker."""
-        return f"{self.config}-{self.split}-{self.number:05d}-of-{self.total:05d}"
+        return f"{self.config}-{self.split}-{numbered(self.number, self.total)}"
 
     @property
     def path(self) -> str:

@@ -121,7 +121,10 @@ def place(where: str | os.PathLike[str] | StorePath) -> Place:
     if protocol in ("file", "local"):
         return Path(fsspec.core.url_to_fs(text)[1])
     if protocol == "hf":
-        raise PlaceError(f"{text}: every file would be a commit there; build a local folder and `publish` it")
+        raise PlaceError(
+            f"{text}: every file written would be a commit there; build, verify and crop a folder of this "
+            "machine, and `publish` a built one"
+        )
     if protocol not in _STORES:
         raise PlaceError(
             f"{text}: a file cannot be named there when it is whole; write to a local folder and copy that, "
@@ -129,6 +132,8 @@ def place(where: str | os.PathLike[str] | StorePath) -> Place:
         )
     if not rest.strip("/"):
         raise PlaceError(f"{text}: name a folder, such as {protocol}://bucket/ImageNet3D")
+    if re.search(r"[?#]|(^|/)\.{1,2}(/|$)|//", rest.rstrip("/")):
+        raise PlaceError(f"{text}: a folder on a store has no ?, #, //, . or .. in its name; name it plainly")
     try:
         fsspec.get_filesystem_class(protocol)
     except ImportError as error:

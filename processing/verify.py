@@ -13,6 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -33,7 +34,7 @@ from processing.mesh import WHAT_TO_INSTALL, has_trimesh
 from processing.plan import shard_pattern
 from processing.references import REFERENCE_TABLES
 from processing.shards import BOOKKEEPING, ShardResult
-from processing.store import Place, files_below, opened, place, read_all
+from processing.store import Place, PlaceError, files_below, opened, place, read_all
 from processing.tasks import Task, run
 from processing.verify_raw import check_left_out
 from processing.verify_references import (
@@ -133,7 +134,8 @@ def verify(
         What is wrong, by file; nothing where all is well.
 
     Raises:
-        ReleaseError: if the raw release cannot be read as a whole.
+        PlaceError: if there is no such folder, or nothing in it.
+        ReleaseError: if the raw release cannot be read as a whole, or comes without captions that rows have.
         ImportError: if the folder has meshes and trimesh is not installed.
         WorkerDiedError: if a worker process was killed.
         ClusterError: if the cluster cannot be used.
@@ -183,8 +185,14 @@ def _all_seen(facts: Iterable[ShardFacts]) -> ShardFacts:
 
 
 def read_bookkeeping(folder: Place) -> Built | Problem:
-    """What the build wrote down; a problem where that is missing or damaged: nothing can be proven then."""
+    """What the build wrote down; a problem where that is missing or damaged: nothing can be proven then.
+
+    Raises:
+        PlaceError: if there is no such folder, or an empty one.
+    """
     book, present = folder / BOOKKEEPING, files_below(folder)
+    if not present:
+        raise PlaceError(f"{folder}: nothing is there; give the folder that `build` wrote")
     if not {"README.md", f"{BOOKKEEPING}/manifest.json"} <= present.keys():
         return Problem(str(folder), "unfinished")
     try:
@@ -204,9 +212,20 @@ def read_bookkeeping(folder: Place) -> Built | Problem:
 
 def _survey(built: Built, raw: str, captions: str | None) -> Survey:
     survey = ImageNet3D.survey(RawTree(raw), captions)
-    if "captions" in built.tables and not survey.has_captions:
+    lacks_images = "captions" in built.tables and not survey.has_captions
+    if lacks_images or (not survey.release.category_captions and _has_category_captions(built)):
         raise ReleaseError(f"{raw} comes without captions and {built.folder} has them; give --captions DIR")
     return survey
+
+
+def _has_category_captions(built: Built) -> bool:
+    """Whether any category has a caption; False where that cannot be read, which its own check says."""
+    for path in built.paths_of("categories"):
+        with suppress(Exception), opened(built.folder / path) as source:  # damaged Parquet fails in many ways
+            column = pq.read_table(source, columns=["caption"], partitioning=None)["caption"]
+            if column.null_count < len(column):
+                return True
+    return False
 
 
 def _tasks(built: Built, survey: Survey | None) -> list[Task["ShardFacts"]]:

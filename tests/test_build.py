@@ -292,6 +292,15 @@ class TestCommandLine:
         assert run("build", tmp_path, tmp_path / "out", "--workers", 0).returncode == 2
         assert run("no-such-command").returncode == 2
 
+    @pytest.mark.parametrize("size", ["abc", "0MB", "-5MB", "0.5MB"])
+    def test_a_shard_size_that_is_none(self, size: str, sample_folder: Path, tmp_path: Path) -> None:
+        result = CliRunner().invoke(
+            main, ["build", str(sample_folder), str(tmp_path / "out"), "--shard-size", size]
+        )
+        assert result.exit_code == 2
+        assert f"'{size}' is no size" in result.output
+        assert not (tmp_path / "out").exists()
+
     def test_strict_is_1(self, sample_folder: Path, tmp_path: Path) -> None:
         done = run("build", sample_folder, tmp_path / "out", "--strict")
         assert done.returncode == 1

@@ -3,16 +3,20 @@
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from raw_tree import RawTreeWriter
 
 from processing.build import BuildError
-from processing.crop_tree import npz, write_crop_tree
+from processing.crop_tree import _give_names, npz, write_crop_tree
 from processing.crops import CropOptions
+from processing.ledger import NAME_TOO_LONG
 
 OPTIONS = CropOptions("center", 96)
 
@@ -170,6 +174,42 @@ def test_going_on_repairs_what_an_interruption_left(tree, sample_folder, tmp_pat
         shutil.rmtree(out / "train" / "lists" / category)
     write_crop_tree(str(sample_folder), out, OPTIONS, workers=1)
     assert files_of(out) == files_of(tree[0])
+
+
+def test_two_workers_at_one_category_do_each_other_no_harm(tmp_path):
+    """One that was taken for dead goes on beside the one that was given its task."""
+    folder = tmp_path / "crops"
+    names = [f"a{number}" for number in range(20)]
+    for _ in range(30):
+        asides = [tmp_path / "one", tmp_path / "two"]
+        for aside in asides:
+            for kind in ("images", "annotations"):
+                (aside / kind).mkdir(parents=True)
+                for name in names:
+                    (aside / kind / name).write_bytes(name.encode())
+        ready = threading.Barrier(2)
+
+        def give(aside, ready=ready):
+            ready.wait()
+            _give_names(aside, folder / "train", "bed", names)
+
+        with ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(give, aside) for aside in asides]:
+                done.result()
+        for kind in ("images", "annotations"):
+            assert sorted(path.name for path in (folder / "train" / kind / "bed").iterdir()) == sorted(names)
+        for path in (folder, *asides):
+            shutil.rmtree(path)
+
+
+def test_names_that_are_too_long_are_counted(tmp_path):
+    stem = "n" * 248  # .JPEG behind it is 253 bytes, and _00.JPEG three too many
+    raw = RawTreeWriter().sound("bed", (stem, "a")).folder(tmp_path / "raw")
+    report = write_crop_tree(raw, tmp_path / "crops", OPTIONS, workers=1).report
+    account = report.books.account("object_centric", "train")
+    assert account.left_out == {NAME_TOO_LONG: 1}
+    assert account.written == 1
+    assert [path.name for path in (tmp_path / "crops/train/images/bed").iterdir()] == ["a_00.JPEG"]
 
 
 def test_other_options_start_afresh_and_strangers_are_left_alone(tree, sample_folder, tmp_path):

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ImageNet3D import CATEGORIES, KNOWN_CATEGORIES, SPLITS, Entry, Release, Survey, in_order
-from processing.plan import MAX_ROW_GROUP_PICTURES, ROW_GROUP_BYTES, Shard, plan_shards, shard_pattern
+from processing.checks import SHARD_NAME
+from processing.plan import (
+    MAX_ROW_GROUP_PICTURES,
+    ROW_GROUP_BYTES,
+    Shard,
+    parsed_size,
+    plan_shards,
+    shard_pattern,
+)
 
 KNOWN = sorted(KNOWN_CATEGORIES)
 UNKNOWN = [name for name in CATEGORIES if name not in KNOWN_CATEGORIES]
@@ -104,3 +112,28 @@ def test_names_sort_by_number_and_match_their_patterns() -> None:
     assert not fnmatch.fnmatch(file, shard_pattern("train", False))
     unknown = f"{Shard('train', 8, 96, False, ()).name}.parquet"
     assert not fnmatch.fnmatch(unknown, shard_pattern("train", True)), "'unknown' ends in 'known'"
+
+
+@pytest.mark.parametrize("total", [1, 99_999, 100_000, 1_234_567])
+def test_names_of_any_number_of_shards_sort_and_are_told_apart(total: int) -> None:
+    numbers = sorted({0, 1, total // 2, total - 1})
+    names = [Shard("train", number, total, True, ()).name for number in numbers]
+    assert names == sorted(names)
+    for number, name in zip(numbers, names, strict=True):
+        split, found, of, kind = SHARD_NAME.fullmatch(name).groups()
+        assert (split, int(found), int(of), kind) == ("train", number, total, "known")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1", 1), ("48000000", 48_000_000), ("48MB", 48_000_000), ("1KiB", 1024), ("1TB", 10**12)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parsed_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "abc", "0", "0MB", "-5MB", "-1", "0.5MB", "48 parsecs", "1e3"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="48MB") as caught:
+        parsed_size(text)
+    assert repr(text) in str(caught.value)

@@ -41,7 +41,7 @@ from processing.crop_tree import write_crop_tree
 from processing.crops import CropOptions
 from processing.evaluate import read_truth
 from processing.preview import write_preview
-from processing.store import StoreError
+from processing.store import PlaceError, StoreError
 from processing.verify import verify
 
 SIZE = "200KB"
@@ -522,7 +522,12 @@ class TestVerify:
         with pytest.raises(StoreError, match=r"pose/.*parquet: "):
             verify(out, workers=1)
 
+    def test_nothing_there(self, bucket: str) -> None:
+        with pytest.raises(PlaceError, match="nothing is there"):
+            verify(f"s3://{bucket}/out", workers=1)
+
     def test_unfinished(self, s3: ObjectStore, bucket: str) -> None:
+        s3.fs.pipe_file(f"{bucket}/out/.build/plan.json", b"{}")
         assert [p.code for p in verify(f"s3://{bucket}/out", workers=1)] == ["unfinished"]
 
 

@@ -160,6 +160,26 @@ class TestCommand:
         assert len(result.output.splitlines()) == 1
         assert codes(out) == {"unfinished"}
 
+    @pytest.mark.parametrize("there", [True, False])
+    def test_nothing_there(self, there: bool, tmp_path: Path) -> None:
+        folder = tmp_path / "typo"
+        if there:
+            folder.mkdir()
+        result = self.run(folder)
+        assert result.exit_code == 2
+        assert f"{folder}: nothing is there" in result.output
+
+    def test_category_captions_asked_for(self, sample_folder: Path, tmp_path: Path) -> None:
+        raw = shutil.copytree(sample_folder, tmp_path / "raw", ignore=shutil.ignore_patterns("captions"))
+        captions = tmp_path / "elsewhere"
+        captions.mkdir()
+        shutil.copy(sample_folder / "captions" / "category_captions.json", captions)
+        build(str(raw), tmp_path / "out", configs=["categories"], captions=str(captions), workers=1)
+        result = self.run(tmp_path / "out", "--raw", raw)
+        assert result.exit_code == 1
+        assert "give --captions DIR" in result.output
+        assert verify(tmp_path / "out", str(raw), str(captions), workers=1) == []
+
     def test_captions_asked_for(self, out: Path, sample_folder: Path, tmp_path: Path) -> None:
         raw = shutil.copytree(sample_folder, tmp_path / "raw", ignore=shutil.ignore_patterns("captions"))
         result = self.run(out, "--raw", raw)
