@@ -31,8 +31,8 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "known": f"whether the category is one of the {len(KNOWN_CATEGORIES)} known ones of the "
         "open-vocabulary task",
         "bbox": "x1, y1, x2, y2 in pixels; may leave the picture",
-        "azimuth": "where the camera stands around the object, from its front towards its right; radians, "
-        "released as [0, 2π]",
+        "azimuth": "where the camera stands around the object: 0 in front of it, π/2 to the right as seen "
+        "from there; radians, released as [0, 2π]",
         "elevation": "how far the camera stands above the object's ground plane; radians, released as "
         "[0, 2π], where 2π - 0.1 means 0.1 below",
         "theta": "in-plane rotation, counter-clockwise; radians, released as [0, 2π]",

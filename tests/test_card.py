@@ -19,9 +19,11 @@ from huggingface_hub import DatasetCard
 from markdown_it import MarkdownIt
 
 import ImageNet3D
-from ImageNet3D import CATEGORIES, KNOWN_CATEGORIES, PUBLISHED_CONFIGS
+from ImageNet3D import CATEGORIES, KNOWN_CATEGORIES, PUBLISHED_CONFIGS, SPLITS
+from processing.build import build
 from processing.card import SplitSize, size_category
 from processing.columns import COLUMNS, ELSEWHERE
+from processing.references import REFERENCE_TABLES
 
 PAGES = ("README.md", "datasheet.md")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -153,6 +155,22 @@ class TestCode:
     def test_there_is_an_example_for_every_config(self, built_real: Path) -> None:
         code = "".join(block for package in ("", *_FURTHER) for block in code_blocks(built_real, package))
         assert all(f'"ccvl/ImageNet3D", "{config}"' in code for config in PUBLISHED_CONFIGS)
+
+    @pytest.mark.parametrize("split", list(SPLITS))
+    def test_names_no_split_that_is_not_there(self, split: str, sample_folder: Path, tmp_path: Path) -> None:
+        raw = shutil.copytree(sample_folder, tmp_path / "raw")
+        for path in raw.glob(f"lists/*_{SPLITS[split]}.txt"):
+            path.write_text("")
+        build(str(raw), tmp_path / "out", workers=1)
+        code = "".join(
+            block for package in ("", *_FURTHER) for block in code_blocks(tmp_path / "out", package)
+        )
+        loaded = re.findall(r'"ccvl/ImageNet3D", "(\w+)"(?:, split="(\w+)")?', code)
+        loaded += re.findall(r'"(\w+)/(\w+)-\*"', code) + [
+            ("pose", name) for name in re.findall(r'known\["(\w+)', code)
+        ]
+        whole = {(config, name) for config, name in loaded if name and config not in REFERENCE_TABLES}
+        assert {name for _, name in whole} == {*SPLITS} - {split}
 
     def test_runs_with_the_newest_versions(self, built_real: Path, tmp_path: Path) -> None:
         run_blocks(sys.executable, built_real, tmp_path, code_blocks(built_real))
