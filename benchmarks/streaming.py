@@ -29,7 +29,7 @@ PICTURES = 4000  # of the release that is streamed
 SHARDS = 8  # so that one is as large as those of the release
 WORKERS = (0, 1, 2)
 
-# name -> (way of contenders.py, whose environment, whether it reads bytes, decodes)
+# name -> (class of contenders.py, the peer whose environment it needs)
 WAYS = {
     "decoding alone": ("Memory", None),
     "ours, rows as they come": ("Rows", None),

@@ -1,9 +1,10 @@
 """Builds the folder that is the Hub repository: Parquet shards of every config, and what tells of them.
 
-The folder's hidden `.build` holds the plan, a marker for each finished shard and the reject ledger. The card
-is written last: a folder without README.md is not finished. Running the same command again continues; another
-input, option or version of this code starts afresh. A build that goes on removes the card first, so README.md
-never stands beside shards that are missing.
+The folder's hidden `.build` holds the plan, a marker for each finished shard, the reject ledger and the
+manifest. The card is written when all else that is published is there, and the manifest after it: a folder
+without either is not finished. Running the same command again continues; another input, option or version of
+this code starts afresh. A build that goes on removes the card first, so README.md never stands beside shards
+that are missing.
 """
 
 import errno
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import datasets
 import filelock
+import numpy as np
 import pyarrow as pa
 
 import ImageNet3D
@@ -41,7 +43,7 @@ from processing.cluster import joined, there, view_of
 from processing.croissant import CROISSANT, write_croissant
 from processing.figures import FIGURES, can_draw, clear_figures, write_figures
 from processing.ledger import Books, finding_to_json, findings_table, views_of_pose
-from processing.plan import DEFAULT_SHARD_SIZE, Shard, parsed_size
+from processing.plan import DEFAULT_SHARD_SIZE, LEFT_OUT_BATCH, Shard, parsed_size
 from processing.references import REFERENCE_TABLES, ReferenceShard
 from processing.shards import (
     BOOKKEEPING,
@@ -74,8 +76,6 @@ PAGES = ("README.md", DATASHEET.name, CROISSANT)
 NO_PLOTS = "the card has no plots: they need matplotlib (the extra `figures`); install it and build again"
 
 NO_MESHES = "the config cad is not there: it needs trimesh (the extra `meshes`); install it and build again"
-
-LEFT_OUT_BATCH = 500  # pictures that no shard takes, a task
 
 
 class BuildError(RuntimeError):
@@ -191,7 +191,7 @@ def build_key(survey: Survey, tables: Sequence[str], configs: Sequence[str], siz
         "seed": seed,
         "code": hashlib.sha256(b"".join(code)).hexdigest(),
         "libraries": [
-            *(pa.__version__, datasets.__version__, *crops.libraries()),
+            *(pa.__version__, datasets.__version__, np.__version__, *crops.libraries()),
             *(cad.libraries() if "cad" in tables else ()),
         ],
     }

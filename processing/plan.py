@@ -26,6 +26,8 @@ ROW_GROUP_BYTES = 24 * 10**6
 # Some 600 rows of the v1.0 release: small enough that several readers mix categories well.
 DEFAULT_SHARD_SIZE = "48MB"
 
+LEFT_OUT_BATCH = 500  # pictures that no shard takes, a task
+
 
 @dataclass(frozen=True)
 class Shard:

@@ -31,7 +31,7 @@ from processing.checks import ALL_TABLES, SHARD_NAME, VIEWER_PAGE_BYTES, VIEWER_
 from processing.cluster import joined, there, view_of
 from processing.ledger import finding_to_json
 from processing.mesh import WHAT_TO_INSTALL, has_trimesh
-from processing.plan import shard_pattern
+from processing.plan import LEFT_OUT_BATCH, shard_pattern
 from processing.references import REFERENCE_TABLES
 from processing.shards import BOOKKEEPING, ShardResult
 from processing.store import Place, PlaceError, files_below, opened, place, read_all
@@ -45,8 +45,6 @@ from processing.verify_references import (
     meshes_by_key,
 )
 from processing.verify_shard import check_files, check_shard
-
-_LEFT_OUT_BATCH = 500  # pictures that no shard has, a task
 
 
 @dataclass(frozen=True)
@@ -251,8 +249,8 @@ def _tasks(built: Built, survey: Survey | None) -> list[Task["ShardFacts"]]:
     others = {path: entry for path, entry in built.manifest.items() if path not in in_shards}
     tasks.append(Task(check_files, (built.folder, others), 1, "other files"))
     missing = list(entries.values()) if built.planned else []
-    for start in range(0, len(missing), _LEFT_OUT_BATCH):
-        batch = missing[start : start + _LEFT_OUT_BATCH]
+    for start in range(0, len(missing), LEFT_OUT_BATCH):
+        batch = missing[start : start + LEFT_OUT_BATCH]
         tasks.append(
             Task(
                 check_left_out,
