@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import datasets
 import filelock
@@ -66,6 +67,9 @@ from processing.store import (
     write_whole,
 )
 from processing.tasks import Task, run
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 # What only a finished build has, in the order of their removal.
 FINISHED_BY = ("README.md", f"{BOOKKEEPING}/manifest.json")
@@ -146,18 +150,10 @@ def build(
     folder, size = place(out), parsed_size(shard_size)
     _refuse_strangers(folder)
     with joined(scheduler) as client, locked(folder), _told_of_a_full_disk(folder):
-        tree = RawTree(raw)
-        survey = ImageNet3D.survey(tree, captions, seed)
+        survey = ImageNet3D.survey(RawTree(raw), captions, seed)
         tables = _tables(survey, configs)
         key = build_key(survey, tables, configs, size, seed)
-        planned = plan.plan_shards(survey, size) if _reads_pictures(tables) else []
-        beside = references.plan_references(survey, tables, size)
-        _prepare(folder, key, planned, beside)
-        tasks = list(_tasks(survey, planned, beside, tables, folder, key))
-        results = list(run(tasks, workers, "build", there(client, view_of(folder / PLAN, survey))))
-        for shard in beside:
-            if shard.config == "categories":
-                results.append(references.write_categories(survey, shard, results, folder, key))
+        results = _write_shards(survey, tables, size, folder, key, workers, client)
         _check_unchanged(survey, raw, captions, folder)
         report = report_of(survey, results)
         _write_ledger(folder, report)
@@ -165,17 +161,43 @@ def build(
         if strict and report.findings:
             raise BuildError(f"{report}\n\n--strict: {len(report.findings)} findings, so no card was written")
         sizes = config_sizes(tables, configs, results)
-        references_alone = set(REFERENCE_TABLES)
-        if not sizes or (references_alone.issuperset(sizes) and not references_alone.issuperset(tables)):
+        if not _has_rows(sizes, tables):
             raise ReleaseError(f"{report}\n\n{raw}: has no row for any config; the findings above say why")
         _check_undisturbed(folder, key, results)
         _describe(folder, sizes, results)
-        if not can_draw():
-            report.notes.append(NO_PLOTS)
-        if not configs and not mesh.has_trimesh():
-            report.notes.append(NO_MESHES)
         _write_manifest(folder, key, results)
+    if not can_draw():
+        report.notes.append(NO_PLOTS)
+    if not configs and not mesh.has_trimesh():
+        report.notes.append(NO_MESHES)
     return report
+
+
+def _write_shards(
+    survey: Survey,
+    tables: Sequence[str],
+    size: int,
+    folder: Place,
+    key: str,
+    workers: int | None,
+    client: "Client | None",
+) -> list[ShardResult]:
+    """Plan, make the folder ready, and have all shards written, categories last: they count the others."""
+    planned = plan.plan_shards(survey, size) if _reads_pictures(tables) else []
+    beside = references.plan_references(survey, tables, size)
+    _prepare(folder, key, planned, beside)
+    tasks = list(_tasks(survey, planned, beside, tables, folder, key))
+    results = list(run(tasks, workers, "build", there(client, view_of(folder / PLAN, survey))))
+    for shard in beside:
+        if shard.config == "categories":
+            results.append(references.write_categories(survey, shard, results, folder, key))
+    return results
+
+
+def _has_rows(sizes: Sizes, tables: Sequence[str]) -> bool:
+    """Whether there is anything to publish: of pictures, if any are asked for."""
+    of_pictures = set(tables) - set(REFERENCE_TABLES)
+    return bool(sizes.keys() - set(REFERENCE_TABLES) if of_pictures else sizes)
 
 
 def build_key(survey: Survey, tables: Sequence[str], configs: Sequence[str], size: int, seed: int) -> str:
