@@ -31,8 +31,8 @@ test: .venv/ready .venv-datasets3/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
 
 build: .venv/ready
-	@test -n "$(RAW)" -a -n "$(OUT)" || { echo "usage: make build RAW=imagenet3d_v1.zip OUT=ImageNet3D"; exit 2; }
-	$(BIN)/python -m processing build $(RAW) $(OUT) $(BUILD_FLAGS)
+	@test -n "$(RAW)" && test -n "$(OUT)" || { echo "usage: make build RAW=imagenet3d_v1.zip OUT=ImageNet3D"; exit 2; }
+	$(BIN)/python -m processing build "$(RAW)" "$(OUT)" $(BUILD_FLAGS)
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

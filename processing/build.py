@@ -12,14 +12,13 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import datasets
-import filelock
 import numpy as np
 import pyarrow as pa
 
@@ -39,11 +38,20 @@ from processing import (
     shards,
     thumbnail,
 )
-from processing.card import DATASHEET, Sizes, config_sizes, write_card
+from processing.card import Sizes, config_sizes, write_card
 from processing.cluster import joined, there, view_of
-from processing.croissant import CROISSANT, write_croissant
+from processing.croissant import write_croissant
 from processing.figures import FIGURES, can_draw, clear_figures, write_figures
 from processing.ledger import Books, finding_to_json, findings_table, views_of_pose
+from processing.ownership import (
+    FINISHED_BY,
+    PAGES,
+    BuildError,
+    left_over,
+    locked,
+    refuse_strangers,
+    replaced_configs,
+)
 from processing.plan import DEFAULT_SHARD_SIZE, LEFT_OUT_BATCH, Shard, parsed_size
 from processing.references import REFERENCE_TABLES, ReferenceShard
 from processing.shards import (
@@ -71,19 +79,14 @@ from processing.tasks import Task, run
 if TYPE_CHECKING:
     from distributed import Client
 
-# What only a finished build has, in the order of their removal.
-FINISHED_BY = ("README.md", f"{BOOKKEEPING}/manifest.json")
-
-# What tells of the shards, besides figures.
-PAGES = ("README.md", DATASHEET.name, CROISSANT)
+NO_CAPTIONS = (
+    "the config captions is not there: the release comes without captions; give them with --captions DIR and "
+    "build again"
+)
 
 NO_PLOTS = "the card has no plots: they need matplotlib (the extra `figures`); install it and build again"
 
 NO_MESHES = "the config cad is not there: it needs trimesh (the extra `meshes`); install it and build again"
-
-
-class BuildError(RuntimeError):
-    """A build cannot start or go on; the message says why and what to do."""
 
 
 @dataclass
@@ -138,8 +141,8 @@ def build(
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole, or has no usable row.
-        BuildError: if the folder is in use or not ours, the disk is full, the release changed on the way, or
-            strict and something was found.
+        BuildError: if the folder is in use or holds what is not this build's to remove, the disk is full, the
+            release changed on the way, or strict and something was found.
         ImportError: if cad is asked for by name and trimesh is not installed.
         ValueError: for a size that is none.
         PlaceError: if nothing can be built at such a URL.
@@ -148,11 +151,12 @@ def build(
         ClusterError: if the cluster cannot be used.
     """
     folder, size = place(out), parsed_size(shard_size)
-    _refuse_strangers(folder)
+    refuse_strangers(folder)
     with joined(scheduler) as client, locked(folder), _told_of_a_full_disk(folder):
         survey = ImageNet3D.survey(RawTree(raw), captions, seed)
         tables = _tables(survey, configs)
         key = build_key(survey, tables, configs, size, seed)
+        replaced = replaced_configs(folder, key, tables)
         results = _write_shards(survey, tables, size, folder, key, workers, client)
         _check_unchanged(survey, raw, captions, folder)
         report = report_of(survey, results)
@@ -166,11 +170,21 @@ def build(
         _check_undisturbed(folder, key, results)
         _describe(folder, sizes, results)
         _write_manifest(folder, key, results)
-    if not can_draw():
-        report.notes.append(NO_PLOTS)
-    if not configs and not mesh.has_trimesh():
-        report.notes.append(NO_MESHES)
+    report.notes += _notes(configs, tables, replaced)
     return report
+
+
+def _notes(configs: Sequence[str], tables: Sequence[str], replaced: Collection[str]) -> Iterator[str]:
+    """What a build would be expected to have and has not, and what it has replaced."""
+    if replaced:
+        names = ", ".join(sorted(replaced))
+        yield f"a finished build of other input, options or code, with {names}, was there and is replaced"
+    if not can_draw():
+        yield NO_PLOTS
+    if not configs and "captions" not in tables:
+        yield NO_CAPTIONS
+    if not configs and "cad" not in tables:
+        yield NO_MESHES
 
 
 def _write_shards(
@@ -218,35 +232,6 @@ def build_key(survey: Survey, tables: Sequence[str], configs: Sequence[str], siz
         ],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _refuse_strangers(folder: Place) -> None:
-    """Leave a folder alone that holds files and was not begun by a build."""
-    strangers = [name for name in names_in(folder) if name != BOOKKEEPING]
-    if strangers and not (folder / PLAN).is_file():
-        raise BuildError(f"{folder}: holds {strangers[0]}, which no build made; name another folder")
-
-
-@contextmanager
-def locked(folder: Place, bookkeeping: str = BOOKKEEPING) -> Iterator[None]:
-    """Hold a folder for one command; the lock goes with the process, however it ends.
-
-    An object store has no such locks: see `_check_undisturbed`.
-
-    Raises:
-        BuildError: if another process holds it.
-    """
-    if not isinstance(folder, Path):
-        yield
-        return
-    (folder / bookkeeping).mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(folder / bookkeeping / "lock", blocking=False):
-            yield
-    except filelock.Timeout:
-        raise BuildError(
-            f"{folder}: another build or crop is at work in it; wait for it, or name another folder"
-        ) from None
 
 
 @contextmanager
@@ -313,6 +298,7 @@ def _prepare(folder: Place, key: str, planned: Sequence[Shard], beside: Sequence
             half_written.unlink(missing_ok=True)  # a worker that an earlier build lost may be faster
     if at_work(folder) != key:
         _clear(folder)
+    remove(folder, left_over(folder, {s.name for s in planned}, {shard.path for shard in beside}))
     _write_plan(folder, key, planned, beside)
 
 

@@ -31,10 +31,11 @@ from numpy.typing import NDArray
 import ImageNet3D
 from ImageNet3D import SPLITS, Entry, Finding, Picture, RawTree, Release, Survey
 from processing import crops, shards
-from processing.build import BuildError, BuildReport, count_tasks, locked, report_of
+from processing.build import BuildReport, count_tasks, report_of
 from processing.cluster import joined, there, view_of
 from processing.crops import Crop, CropOptions
 from processing.ledger import NAME_TOO_LONG, Account, finding_to_json
+from processing.ownership import BuildError, locked
 from processing.shards import ShardResult, replaced
 from processing.store import (
     Place,

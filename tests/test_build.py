@@ -17,8 +17,9 @@ from raw_tree import TOP, RawTreeWriter, an_object, encoded, npz
 
 from ImageNet3D import PUBLISHED_CONFIGS, REASONS, ReleaseError
 from processing.__main__ import main
-from processing.build import BuildError, build
+from processing.build import NO_CAPTIONS, build
 from processing.ledger import NO_CAPTION, Account, Books, UnbalancedBooksError
+from processing.ownership import BuildError
 from processing.plan import MAX_ROW_GROUP_PICTURES, ROW_GROUP_BYTES
 from processing.references import REFERENCE_TABLES
 from processing.shards import BOOKKEEPING
@@ -210,6 +211,66 @@ class TestBooks:
             assert line["decision"] == REASONS[line["reason"]].decision
             assert line["file"].split("/")[0] in ("images", "annotations")
             assert line["split"] in ("train", "validation", "")
+
+
+class TestOwnership:
+    """What no build made is left alone, and what one made is not lost by mistake."""
+
+    @pytest.fixture
+    def out(self, built_sample: Path, tmp_path: Path) -> Path:
+        return shutil.copytree(built_sample, tmp_path / "out")
+
+    @pytest.mark.parametrize(
+        "path", ["NOTES.txt", "pose/extra.parquet", "pose/train-copy.parquet", "cad/x/y", "figures/x.png"]
+    )
+    def test_a_file_that_no_build_made_is_named_and_kept(
+        self, path: str, out: Path, sample_folder: Path
+    ) -> None:
+        (out / path).parent.mkdir(exist_ok=True)
+        (out / path).write_bytes(next(out.glob("pose/*.parquet")).read_bytes())
+        before = published(out)
+        with pytest.raises(BuildError, match=f"holds {path}, which no build made; move it elsewhere"):
+            build(str(sample_folder), out, workers=1)
+        assert published(out) == before
+
+    @pytest.mark.parametrize(
+        "name",
+        ["pose/train-00000-of-00099-known", "cad/train-00007-of-00099", "pose/.x.parquet.0.unfinished"],
+    )
+    def test_what_another_build_left_is_removed(self, name: str, out: Path, sample_folder: Path) -> None:
+        before = published(out)
+        file = out / (name if name.endswith("unfinished") else f"{name}.parquet")
+        file.write_bytes(next(out.glob("pose/*.parquet")).read_bytes())
+        build(str(sample_folder), out, workers=1, shard_size="200KB")
+        assert published(out) == before
+
+    def test_a_finished_build_does_not_lose_configs(self, out: Path, sample_folder: Path) -> None:
+        before = published(out)
+        with pytest.raises(
+            BuildError, match=r"finished build with .*captions.*, which this one would remove"
+        ):
+            build(str(sample_folder), out, configs=["pose"], workers=1)
+        assert published(out) == before
+
+    def test_a_replaced_build_is_told(self, sample_folder: Path, tmp_path: Path) -> None:
+        told = [
+            any("is replaced" in note for note in done.notes)
+            for done in (
+                build(str(sample_folder), tmp_path, configs=["categories"], workers=1, seed=seed)
+                for seed in (0, 0, 1)
+            )
+        ]
+        assert told == [False, False, True]
+
+    def test_a_file_in_the_place_of_the_folder(self, sample_folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "out").write_bytes(b"")
+        with pytest.raises(BuildError, match="is a file; name a folder"):
+            build(str(sample_folder), tmp_path / "out", workers=1)
+
+    def test_captions_that_are_missing_are_told(self, real_zip: Path, tmp_path: Path) -> None:
+        shutil.copy(real_zip, tmp_path / "raw.zip")
+        done = build(str(tmp_path / "raw.zip"), tmp_path / "out", workers=1)
+        assert NO_CAPTIONS in done.notes
 
 
 class TestOptions:

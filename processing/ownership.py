@@ -1,0 +1,118 @@
+"""Whose a built folder is: a build removes what builds made and nothing else, and says what it replaces."""
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from processing.card import DATASHEET
+from processing.checks import ALL_TABLES, SHARD_NAME
+from processing.croissant import CROISSANT
+from processing.figures import FIGURES
+from processing.references import REFERENCE_TABLES
+from processing.shards import BOOKKEEPING, PLAN, at_work
+from processing.store import UNFINISHED, Place, files_below
+
+# What only a finished build has, in the order of their removal.
+FINISHED_BY = ("README.md", f"{BOOKKEEPING}/manifest.json")
+
+# What tells of the shards, besides figures.
+PAGES = ("README.md", DATASHEET.name, CROISSANT)
+
+_SHARD = re.compile(rf"(?:{'|'.join(ALL_TABLES)})/(?P<name>{SHARD_NAME.pattern})\.parquet")
+_REFERENCES = re.compile(rf"(?:{'|'.join(REFERENCE_TABLES)})/\w+-\d{{5,}}-of-\d{{5,}}\.parquet")
+_FIGURE = re.compile(rf"{FIGURES}/[a-z-]+\.svg")
+
+
+class BuildError(RuntimeError):
+    """A build cannot start or go on; the message says why and what to do."""
+
+
+def refuse_strangers(folder: Place) -> None:
+    """Leave a folder alone that holds files which no build made.
+
+    Raises:
+        BuildError: names the first of them.
+    """
+    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
+        raise BuildError(f"{folder}: is a file; name a folder")
+    found = files_below(folder)
+    strangers = [path for path in found if not _may_be_ours(path)]
+    if PLAN not in found:
+        strangers = [path for path in found if not path.startswith(f"{BOOKKEEPING}/")]
+    if strangers:
+        remedy = "move it elsewhere" if PLAN in found else "name another folder"
+        raise BuildError(f"{folder}: holds {strangers[0]}, which no build made; {remedy}")
+
+
+def _may_be_ours(path: str) -> bool:
+    return (
+        path.startswith(f"{BOOKKEEPING}/")
+        or path in PAGES
+        or any(names.fullmatch(path) for names in (_SHARD, _REFERENCES, _FIGURE))
+        or path.endswith(UNFINISHED)  # of a process that was killed
+    )
+
+
+def replaced_configs(folder: Place, key: str, tables: Collection[str]) -> set[str]:
+    """The configs of a finished build with another key, which this one is about to replace; none without one.
+
+    Args:
+        key, tables: of this build.
+
+    Raises:
+        BuildError: if this build has not all of them: they would be gone.
+    """
+    if at_work(folder) == key:
+        return set()
+    try:
+        files = json.loads((folder / BOOKKEEPING / "manifest.json").read_text("utf-8"))["files"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return set()  # nothing that was finished
+    held = {path.partition("/")[0] for path in files if path.endswith(".parquet")}
+    if lost := sorted(held.difference(tables)):
+        raise BuildError(
+            f"{folder}: holds a finished build with {', '.join(lost)}, which this one would remove; name "
+            "another folder, build them too, or remove that one first"
+        )
+    return held
+
+
+def left_over(folder: Place, names: Collection[str], paths: Collection[str]) -> list[str]:
+    """Files that are named as a build's are, and are none of this build's.
+
+    Args:
+        names: of its shards.
+        paths: of its files of meshes and categories.
+    """
+    return [
+        path
+        for path in files_below(folder)
+        if ((shard := _SHARD.fullmatch(path)) and shard["name"] not in names)
+        or (_REFERENCES.fullmatch(path) and path not in paths)
+    ]
+
+
+@contextmanager
+def locked(folder: Place, bookkeeping: str = BOOKKEEPING) -> Iterator[None]:
+    """Hold a folder for one command; the lock goes with the process, however it ends.
+
+    An object store has no such locks: see `_check_undisturbed`.
+
+    Raises:
+        BuildError: if another process holds it.
+    """
+    if not isinstance(folder, Path):
+        yield
+        return
+    (folder / bookkeeping).mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / bookkeeping / "lock", blocking=False):
+            yield
+    except filelock.Timeout:
+        raise BuildError(
+            f"{folder}: another build or crop is at work in it; wait for it, or name another folder"
+        ) from None
