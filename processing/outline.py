@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import contourpy
 import numpy as np
 from numpy.typing import NDArray
 
@@ -112,6 +111,10 @@ def _silhouette(mask: NDArray[np.bool_], window: _Window) -> tuple[NDArray[np.fl
     """Outlines of the covered samples, of as few points as show the same shape."""
     # A ring of empty samples closes the outlines at the window's border.
     field = np.pad(mask, 1).astype(np.float64)
+    try:
+        import contourpy
+    except ImportError:
+        raise ImportError("outlines are drawn with contourpy: pip install imagenet3d[demo]") from None
     lines = contourpy.contour_generator(z=field).lines(0.5)
     # Sample (0, 0) of the window has its centre at (0.5, 0.5), and stands at (1, 1) of the field.
     lines = [(line - 0.5) / window.samples + window.origin for line in lines]

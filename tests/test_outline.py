@@ -1,8 +1,12 @@
 """A mesh in few lines: the silhouette is where the mesh is, and hidden edges are not drawn."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import trimesh
+from conftest import PROJECT
 
 from processing.geometry import project
 from processing.mesh import Mesh
@@ -96,3 +100,17 @@ def test_what_is_cut_by_the_picture_ends_just_outside_it():
 def test_nothing_in_the_picture(camera):
     drawing = drawn(CUBE, camera)
     assert drawing is None or all(np.isfinite(line).all() for line in drawing.silhouette)
+
+
+def test_names_the_extra_that_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "contourpy", None)
+    with pytest.raises(ImportError, match=r"pip install imagenet3d\[demo\]"):
+        drawn(CUBE)
+
+
+def test_the_preview_names_it_before_it_begins(sample_folder, tmp_path):
+    code = "import sys; sys.modules['contourpy'] = None; from processing.__main__ import main; main()"
+    command = [sys.executable, "-c", code, "preview", str(sample_folder), str(tmp_path / "page.html")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 2
+    assert "preview needs contourpy: pip install imagenet3d[demo]" in done.stderr
