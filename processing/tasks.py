@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
@@ -88,12 +88,16 @@ def _run_in_processes(tasks: Sequence[Task[Result]], workers: int) -> Iterator[t
     """Results as they come."""
     waiting = iter(enumerate(tasks))
     running: dict[Future[Result], int] = {}
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_worker) as pool:
+    others = active_children()
+    with (
+        _one_interrupt(),
+        ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin_worker) as pool,
+    ):
         try:
             while True:
                 for number, task in waiting:
                     with _interrupts_ignored():
-                        running[pool.submit(task.function, *task.arguments)] = number
+                        running[pool.submit(_do, task)] = number
                     if len(running) >= 2 * workers:
                         break
                 if not running:
@@ -105,8 +109,32 @@ def _run_in_processes(tasks: Sequence[Task[Result]], workers: int) -> Iterator[t
                 "a worker died, perhaps for want of memory; run the same command again to go on, "
                 "with fewer --workers if it happens again"
             ) from error
+        except KeyboardInterrupt:
+            for process in active_children():
+                if process not in others:
+                    process.terminate()  # see `_begin_worker`; a shard may take long to come to its end
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt once: another while workers are being stopped could leave them waiting."""
+
+    def interrupted(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # the caller has a way of its own
+        return
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
@@ -122,7 +150,22 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+_stopped = threading.Event()  # of a worker
+
+
+def _do(task: Task[Result]) -> Result:
+    """What a worker is given; once it is stopped, what still waits for it is left undone."""
+    if _stopped.is_set():
+        raise SystemExit
+    return task.function(*task.arguments)
+
+
 def _begin_worker() -> None:
+    def stop(*_: object) -> None:
+        _stopped.set()
+        raise SystemExit  # out of the task, which clears up behind itself
+
+    signal.signal(signal.SIGTERM, stop)
     _end_with_parent()
     gc.freeze()  # what was imported stays; looking through it again and again took a build 3 % of its time
 

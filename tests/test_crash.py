@@ -217,6 +217,54 @@ class TestInterrupted:
         check_nothing_partial(out, undisturbed)
         finish(raw, out, undisturbed)
 
+    @pytest.mark.parametrize("pause", [0, 0.002, 0.02])
+    def test_twice(self, raw: str, undisturbed: Published, tmp_path: Path, pause: float) -> None:
+        """As `timeout` does: to the process, and to its group."""
+        out = tmp_path / "out"
+        process = start(raw, out, 2, preexec_fn=heed_interrupts)
+        wait_for(lambda: finished_shards(out), process)
+        process.send_signal(signal.SIGINT)
+        time.sleep(pause)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert errors.splitlines() == ["Error: interrupted; run the same command again to go on"]
+        wait_for(lambda: not session(process.pid))
+        finish(raw, out, undisturbed)
+
+    def test_what_takes_long_is_not_waited_for(self, tmp_path: Path) -> None:
+        code = (
+            "import pathlib, sys\n"
+            "from processing.tasks import Task, run\n"
+            "from test_crash import takes_long\n"
+            "if __name__ == '__main__':\n"
+            "    list(run([Task(takes_long, (sys.argv[1], n), 1, '') for n in range(6)], 2, 'wait'))"
+        )
+        script = tmp_path / "script.py"
+        script.write_text(code)
+        environment = {**os.environ, "PYTHONPATH": f"{PROJECT}:{PROJECT / 'tests'}"}
+        process = subprocess.Popen(
+            [sys.executable, script, tmp_path],
+            env=environment,
+            stderr=subprocess.PIPE,
+            preexec_fn=heed_interrupts,
+            start_new_session=True,
+        )
+        wait_for(lambda: len(list(tmp_path.glob("begun-*"))) == 2, process)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert b"KeyboardInterrupt" in errors
+        assert len(list(tmp_path.glob("cleared-*"))) == len(list(tmp_path.glob("begun-*"))) == 2
+
+
+def takes_long(folder: str, number: int) -> None:
+    """A task of ten minutes, which clears up behind itself."""
+    Path(folder, f"begun-{number}").touch()
+    try:
+        time.sleep(600)
+    finally:
+        Path(folder, f"cleared-{number}").touch()
+
 
 class TestFullDisk:
     @pytest.fixture
