@@ -9,7 +9,6 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 import ImageNet3D
 from ImageNet3D import (
-    CATEGORIES,
     DEFAULT_CONFIG,
     DERIVED_DESCRIPTIONS,
     DESCRIPTIONS,
@@ -93,7 +92,6 @@ def write_card(folder: Place, sizes: Sizes, figures: Sequence[Figure]) -> None:
         reference_columns={config: _columns([config]) for config in sizes if config in REFERENCE_TABLES},
         figures={figure.name: figure for figure in figures},
         known=sorted(KNOWN_CATEGORIES),
-        categories=CATEGORIES,
         citation=ImageNet3D.CITATION,
         version=ImageNet3D.__version__,
         repository=ImageNet3D.REPOSITORY,

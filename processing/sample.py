@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import colorsys
 import json
+import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ from processing.geometry import (
 )
 from processing.raster import LIGHT, rasterize, render, shade
 from processing.shapes import Model, draw_model, off_bytes
+from processing.store import UNFINISHED
 
 # --------------------------------------------------------------------------------------------------------
 # What is where
@@ -115,10 +117,21 @@ def write_sample(out: str | Path, categories: int = 12, images_per_category: int
         raise ValueError(f"images_per_category is {images_per_category} and seed {seed}; give >= 1 and >= 0")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not an empty folder: name a new one, or remove it first")
+    # Written aside, so that what an interruption leaves is not taken for a tree.
+    aside = out.absolute().with_name(f".{out.absolute().name}{UNFINISHED}")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        _write_tree(aside, category_order()[:categories], images_per_category, seed)
+        out.mkdir(parents=True, exist_ok=True)
+        for folder in sorted(aside.iterdir()):
+            folder.replace(out / folder.name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
+
+def _write_tree(out: Path, names: Sequence[str], images_per_category: int, seed: int) -> None:
     image_captions: dict[str, str] = {}
-    names = category_order()[:categories]
-    with tqdm(total=categories * images_per_category, unit="picture", disable=None) as progress:
+    with tqdm(total=len(names) * images_per_category, unit="picture", disable=None) as progress:
         for place, name in enumerate(names):
             for image_id, caption in _write_category(out, place, name, images_per_category, seed):
                 image_captions |= {f"{name}/{image_id}": caption} if caption else {}

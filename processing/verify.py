@@ -132,7 +132,7 @@ def verify(
         What is wrong, by file; nothing where all is well.
 
     Raises:
-        PlaceError: if there is no such folder, or nothing in it.
+        PlaceError: if there is no such folder, or none that was built.
         ReleaseError: if the raw release cannot be read as a whole, or comes without captions that rows have.
         ImportError: if the folder has meshes and trimesh is not installed.
         WorkerDiedError: if a worker process was killed.
@@ -186,11 +186,13 @@ def read_bookkeeping(folder: Place) -> Built | Problem:
     """What the build wrote down; a problem where that is missing or damaged: nothing can be proven then.
 
     Raises:
-        PlaceError: if there is no such folder, or an empty one.
+        PlaceError: if there is no such folder, or none that was built.
     """
     book, present = folder / BOOKKEEPING, files_below(folder)
     if not present:
         raise PlaceError(f"{folder}: nothing is there; give the folder that `build` wrote")
+    if not any(path.startswith(f"{BOOKKEEPING}/") for path in present):
+        raise PlaceError(f"{folder}: no build has been here; give the folder that `build` wrote")
     if not {"README.md", f"{BOOKKEEPING}/manifest.json"} <= present.keys():
         return Problem(str(folder), "unfinished")
     try:

@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import PROJECT
 from test_card import run_blocks
 
@@ -18,10 +19,18 @@ def test_code_runs(built_real: Path, real_zip: Path, tmp_path: Path) -> None:
     run_blocks(sys.executable, built_real, tmp_path, blocks)
 
 
-def test_links_within_the_project_lead_to_files() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert links
-    assert [link for link in links if not (PROJECT / link).exists()] == []
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(f"docs/{path.name}" for path in PROJECT.glob("docs/*.md"))]
+)
+def test_links_within_the_project_lead_to_files_and_headings(page: str) -> None:
+    text = (PROJECT / page).read_text("utf-8")
+    for link in (link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link):
+        name, _, heading = link.partition("#")
+        path = (PROJECT / page).parent / name if name else PROJECT / page
+        assert path.exists(), link
+        if heading:
+            headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
+            assert heading in [re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in headings]
 
 
 def test_commands_are_those_that_exist() -> None:

@@ -424,6 +424,26 @@ def test_refuses_what_is_there(tmp_path):
     assert (tmp_path / "file").read_text() == "precious"
 
 
+def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sample, "_write_json", interrupted)  # after all pictures
+        with pytest.raises(KeyboardInterrupt):
+            write_sample(tmp_path / "out", 1, 1)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "out").mkdir()
+    write_sample(tmp_path / "out", 1, 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} > {
+        "images",
+        "annotations",
+        "lists",
+        "captions",
+    }
+
+
 @pytest.mark.parametrize(
     "wrong", [{"categories": 0}, {"categories": 999}, {"images_per_category": 0}, {"seed": -1}]
 )

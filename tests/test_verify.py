@@ -169,6 +169,11 @@ class TestCommand:
         assert result.exit_code == 2
         assert f"{folder}: nothing is there" in result.output
 
+    def test_no_build_there(self, sample_folder: Path) -> None:
+        result = self.run(sample_folder)
+        assert result.exit_code == 2
+        assert "no build has been here" in result.output
+
     def test_category_captions_asked_for(self, sample_folder: Path, tmp_path: Path) -> None:
         raw = shutil.copytree(sample_folder, tmp_path / "raw", ignore=shutil.ignore_patterns("captions"))
         captions = tmp_path / "elsewhere"
