@@ -422,6 +422,28 @@ def test_nothing_is_wider_than_the_screen(browser, page, size, theme):
     assert browser.one("#turn-azimuth").rect["width"] > 200
 
 
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("goal", ["numbers", "books", "pictures"])
+def test_links_lead_to_their_heading(browser, page, size, goal):
+    """Although what lies between was never drawn."""
+    browser.open(page, size)
+    browser.js(f"document.querySelector('nav a[href=\"#{goal}\"]').click()")
+    settled = """new Promise((done) => {
+      let last = NaN, calm = 0;
+      const look = () => {
+        calm = last === scrollY ? calm + 1 : 0;
+        last = scrollY;
+        calm > 10 ? done() : requestAnimationFrame(look);
+      };
+      look();
+    })"""
+    browser.wait(settled)
+    top = browser.js(f"document.getElementById('{goal}').getBoundingClientRect().top")
+    end = browser.js("document.documentElement.scrollHeight - innerHeight - scrollY")
+    assert 0 <= top < 80 or (end < 2 and top > 0)
+    assert browser.js("document.activeElement.id") == goal
+
+
 def luminance(color):
     """Relative luminance of "rgb(…)" (WCAG 2)."""
     values = np.array([float(value) for value in re.findall(r"[\d.]+", color)[:3]]) / 255

@@ -42,6 +42,27 @@ function showAll() {
   byId("filter-category").focus({ preventScroll: true });
 }
 
+// ------------------------------------------------------------------------------------------- on this page
+
+/** Scroll until the goal stands still: a card that was never on the screen is of a guessed height. */
+function goTo(goal, tries = 30) {
+  goal.scrollIntoView({ behavior: "instant", block: "start" });
+  const top = goal.getBoundingClientRect().top;
+  const again = () => tries > 0 && goal.getBoundingClientRect().top !== top && goTo(goal, tries - 1);
+  requestAnimationFrame(() => requestAnimationFrame(again));
+}
+
+for (const link of document.querySelectorAll('nav a[href^="#"], .skip')) {
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    const goal = document.querySelector(link.hash);
+    history.replaceState(null, "", link.hash);
+    goal.tabIndex = -1;
+    goal.focus({ preventScroll: true });
+    goTo(goal);
+  });
+}
+
 // ----------------------------------------------------------------------------------------------- layers
 
 const layerShown = (name) => byId(`show-${name}`)?.checked ?? false;
