@@ -251,11 +251,11 @@ def evaluate(
     rotation of nine numbers (`rotation`, or r00 … r22 in CSV); with a `category` they also count as
     classification.
     """
-    from processing.evaluate import PredictionError, evaluate
+    from processing.evaluate import DatasetError, PredictionError, evaluate
 
     try:
         report = evaluate(predictions, out, config, split, groups)
-    except PredictionError as error:
+    except (PredictionError, DatasetError) as error:
         raise click.ClickException(str(error)) from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error

@@ -35,12 +35,12 @@ from tabulate import SEPARATING_LINE, tabulate
 
 import ImageNet3D
 from processing import geometry, metrics
+from processing.card import shard_glob
 from processing.metrics import Summary
 
 KEYS = ["image_id", "object_index"]
 ANGLES = list(ImageNet3D.ANGLES)
 ENTRIES = [f"r{row}{column}" for row in range(3) for column in range(3)]
-TRUTH_COLUMNS = [*KEYS, *ANGLES, "category", "known", "object_status"]
 
 COLUMN_TYPES = {
     "image_id": pa.string(),
@@ -50,14 +50,18 @@ COLUMN_TYPES = {
     "category": pa.string(),
 }
 
-# The folder and the files that hold a config's truth. open_vocab_* share the shards of pose (DESIGN,
-# section 4).
-SHARDS = {
-    "pose": ("pose", "{split}-*.parquet"),
-    "open_vocab_known": ("pose", "{split}-*-known.parquet"),
-    "open_vocab_unknown": ("pose", "{split}-*-unknown.parquet"),
-    "object_centric": ("object_centric", "{split}-*.parquet"),
+# What is read of the shards. Only the status may be missing.
+TRUTH_TYPES = {
+    **{name: COLUMN_TYPES[name] for name in (*KEYS, *ANGLES)},
+    "category": pa.int64(),
+    "known": pa.bool_(),
+    "object_status": pa.int64(),
 }
+
+# The configs that have poses.
+CONFIGS = ("pose", "open_vocab_known", "open_vocab_unknown", "object_centric")
+
+PLOT_ENDINGS = (".png", ".svg", ".pdf")
 
 # Of the plot and of the curves in the JSON, in degrees.
 THRESHOLDS = np.arange(181)
@@ -69,9 +73,16 @@ CHUNK = 2**15
 # How many keys an error names.
 NAMED = 5
 
+_VERIFY = "run `python -m processing verify` on the dataset's folder"
+_GROUPS_REMEDY = 'give names with lists of categories, such as {"seats": ["chair", "sofa"]}'
+
 
 class PredictionError(ValueError):
     """The predictions do not fit the dataset, or hold what is not a pose."""
+
+
+class DatasetError(ValueError):
+    """The dataset is damaged: nothing can be compared with it, whatever the predictions are."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +166,7 @@ def evaluate(
     Raises:
         PredictionError: keys are missing, doubled or foreign; values are missing, not finite, not a rotation
             or not a category; columns are missing. The message names the first few keys and counts all.
+        DatasetError: a shard is damaged, or holds what no build writes.
         FileNotFoundError: a file or the config's shards are not there.
         ValueError: the config, the split, the file's ending or a group is none that exists.
     """
@@ -175,32 +187,69 @@ def evaluate(
 def read_truth(dataset: str | PathLike[str], config: str, split: str) -> pa.Table:
     """Return the columns of a split that evaluation needs; of the shards, only those are read.
 
+    The columns are those of `TRUTH_TYPES`, angles in radians, and `shard`: the row's file in the dataset.
+
     Raises:
+        DatasetError: a shard cannot be read, or holds what no build writes.
         FileNotFoundError: the config has no shards of that split there.
         ValueError: the config or the split does not exist.
     """
-    if config not in SHARDS:
-        raise ValueError(f"config {config!r} has no poses to compare with; choose one of {', '.join(SHARDS)}")
-    if split not in ImageNet3D.SPLITS or (config == "open_vocab_unknown" and split != "validation"):
+    if config not in CONFIGS:
+        raise ValueError(
+            f"config {config!r} has no poses to compare with; choose one of {', '.join(CONFIGS)}"
+        )
+    if split not in ImageNet3D.config_splits(config):
         raise ValueError(f"config {config!r} has no split {split!r}")
     files, root = fsspec.url_to_fs(fspath(dataset))
-    folder, pattern = SHARDS[config]
-    pattern = pattern.format(split=split)
+    folder, pattern = shard_glob(config, split).split("/")
     where = f"{root.rstrip('/')}/{folder}"
     # Listed and matched by name, because the path itself may hold characters that a glob would take for its
     # own.
     listed = files.ls(where, detail=False) if files.isdir(where) else []
-    shards = sorted(path for path in listed if fnmatch.fnmatchcase(path.rsplit("/", 1)[-1], pattern))
-    if not shards:
+    names = sorted(path.rsplit("/", 1)[-1] for path in listed)
+    names = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    if not names:
         raise FileNotFoundError(
             f"no files {folder}/{pattern} in {fspath(dataset)}; give the folder that "
             "`python -m processing build` wrote"
         )
-    tables = []
-    for shard in shards:
-        with files.open(shard) as handle:
-            tables.append(pq.ParquetFile(handle).read(columns=TRUTH_COLUMNS).replace_schema_metadata(None))
-    return pa.concat_tables(tables)
+    truth = pa.concat_tables(_read_shard(files, f"{where}/{name}", f"{folder}/{name}") for name in names)
+    if not truth.num_rows:
+        raise _broken(f"{folder}/{pattern} in {fspath(dataset)} have no rows")
+    return truth
+
+
+def _read_shard(files: fsspec.AbstractFileSystem, path: str, name: str) -> pa.Table:
+    """Return the columns of one shard, which errors call by its path in the dataset."""
+    with files.open(path) as handle:
+        try:
+            source = pq.ParquetFile(handle)
+            if missing := set(TRUTH_TYPES) - set(source.schema_arrow.names):
+                raise _broken(f"{name} has no column {', '.join(sorted(missing))}")
+            read = source.read(columns=list(TRUTH_TYPES))
+            table = pa.table({column: read[column].cast(kind) for column, kind in TRUTH_TYPES.items()})
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(f"{name} cannot be read ({error}); {_VERIFY}") from error
+    _check_values(table, name)
+    shard = pa.DictionaryArray.from_arrays(np.zeros(table.num_rows, np.int32), [name])
+    return table.append_column("shard", shard)
+
+
+def _check_values(table: pa.Table, shard: str) -> None:
+    """Refuse what no build writes, and what would look like a fault of the predictions."""
+    for column in TRUTH_TYPES:
+        if column != "object_status" and table[column].null_count:
+            raise _broken(f"{shard} has rows without {column}")
+    if not np.isfinite(_columns(table, ANGLES)).all():
+        raise _broken(f"{shard} holds angles that are not finite")
+    for column, names in (("category", ImageNet3D.CATEGORIES), ("object_status", ImageNet3D.OBJECT_STATUS)):
+        ends = pc.min_max(table[column]).as_py()
+        if ends["min"] is not None and (ends["min"] < 0 or ends["max"] >= len(names)):
+            raise _broken(f"{shard} has {column} outside 0 to {len(names) - 1}")
+
+
+def _broken(what: str) -> DatasetError:
+    return DatasetError(f"the dataset itself is broken: {what}; {_VERIFY}")
 
 
 def read_predictions(path: str | PathLike[str]) -> pa.Table:
@@ -222,14 +271,17 @@ def read_predictions(path: str | PathLike[str]) -> pa.Table:
     try:
         table = readers[ending](files, inner)
         return pa.table({name: table[name].cast(COLUMN_TYPES[name]) for name in table.column_names})
-    except (pa.ArrowException, json.JSONDecodeError) as error:
+    except (pa.ArrowException, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise PredictionError(f"{path}: {error}") from error
 
 
 def _read_parquet(files: fsspec.AbstractFileSystem, path: str) -> pa.Table:
     with files.open(path) as handle:
-        source = pq.ParquetFile(handle)
-        return source.read(columns=_wanted(source.schema_arrow.names, path))
+        try:
+            source = pq.ParquetFile(handle)
+            return source.read(columns=_wanted(source.schema_arrow.names, path))
+        except OSError as error:  # of damaged pages
+            raise PredictionError(f"{path}: {error}") from error
 
 
 def _read_csv(files: fsspec.AbstractFileSystem, path: str) -> pa.Table:
@@ -279,9 +331,12 @@ def _aligned(predicted: pa.Table, truth: pa.Table) -> pa.Table:
     wanted, given = _numbered_keys(truth, truth), _numbered_keys(predicted, truth)
     by_key = np.argsort(wanted)
     ordered = wanted[by_key]
-    twice = np.append(False, ordered[1:] == ordered[:-1])
-    if twice.any():
-        raise ValueError(f"the dataset itself is broken: {_described(by_key[twice], 'there twice', truth)}")
+    same = ordered[1:] == ordered[:-1]
+    if same.any():
+        both = by_key[np.append(same, False) | np.append(False, same)]
+        shards = sorted(set(truth["shard"].take(pa.array(both)).to_pylist()))
+        twice = _described(by_key[1:][same], "there twice", truth)
+        raise _broken(f"{twice}; in {_few(shards)}")
     place = np.minimum(np.searchsorted(ordered, given), len(ordered) - 1)
     foreign = ordered[place] != given
     rows = by_key[place[~foreign]]
@@ -320,6 +375,11 @@ def _described(rows: NDArray[np.int64], what: str, objects: pa.Table) -> str:
     return f"{len(rows):,} {'object' if len(rows) == 1 else 'objects'} {what}: {names}{more}"
 
 
+def _few(names: Sequence[str]) -> str:
+    """Return the first few names."""
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
 def _refuse(bad: NDArray[np.bool_], what: str, objects: pa.Table) -> None:
     if bad.any():
         raise PredictionError(_described(np.flatnonzero(bad), what, objects))
@@ -328,8 +388,6 @@ def _refuse(bad: NDArray[np.bool_], what: str, objects: pa.Table) -> None:
 def _pose_errors(predicted: pa.Table, truth: pa.Table) -> NDArray[np.float64]:
     """Return the rotation error of every object (N,) in radians."""
     given = _columns(truth, ANGLES)
-    if not np.isfinite(given).all():
-        raise ValueError("the dataset itself is broken: it holds angles that are not finite; run `verify`")
     if "rotation" in predicted.column_names:
         values = _rotations(predicted)
     else:

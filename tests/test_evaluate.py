@@ -2,19 +2,25 @@
 
 import csv
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 import ImageNet3D
 from processing import geometry
-from processing.evaluate import PredictionError, evaluate, read_predictions
+from processing.__main__ import main
+from processing.evaluate import DatasetError, PredictionError, evaluate, read_predictions
 
 # Name of a shard -> category and status of its objects; two objects a picture.
 SHARDS = {
@@ -88,6 +94,12 @@ def write(path, rows):
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def command(predictions, dataset, *options):
+    """Run the command `evaluate`."""
+    arguments = ["evaluate", predictions, "--dataset", dataset, *options]
+    return CliRunner().invoke(main, list(map(str, arguments)))
 
 
 @pytest.mark.parametrize("form", [list, as_rotations], ids=["angles", "rotation"])
@@ -171,17 +183,24 @@ def test_configs_are_compared_with_their_own_shards(dataset, tmp_path, config, s
     assert set(report.curves) == ({"all", "known", "unknown"} if len(categories) == 3 else {"all"})
 
 
+def damage_column(path, name):
+    """Overwrite the pages of a column, or of the fields of one; the file's footer stays as it is."""
+    content = bytearray(path.read_bytes())
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    found = [column for column in columns if column.path_in_schema.split(".")[0] == name]
+    assert found
+    for column in found:
+        start = column.dictionary_page_offset or column.data_page_offset
+        content[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(content)
+
+
 def test_pictures_are_not_read(dataset, rows, tmp_path):
     # With the bytes of the pictures' column destroyed, only a reader that leaves them alone gets through.
-    (tmp_path / "pose").mkdir()
-    for shard in (dataset / "pose").glob("validation-*"):
-        content = bytearray(shard.read_bytes())
-        for number in range(2):
-            column = pq.ParquetFile(shard).metadata.row_group(0).column(number)
-            assert column.path_in_schema.startswith("image.")
-            start = column.dictionary_page_offset or column.data_page_offset
-            content[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
-        (tmp_path / "pose" / shard.name).write_bytes(content)
+    shutil.copytree(dataset / "pose", tmp_path / "pose")
+    for shard in (tmp_path / "pose").glob("validation-*"):
+        damage_column(shard, "image")
     with pytest.raises(OSError, match="page header"):
         pq.read_table(tmp_path / "pose")
     assert evaluate(write(tmp_path / "predictions.csv", rows), tmp_path).overall.objects == 6
@@ -297,6 +316,17 @@ def test_files_that_do_not_parse_are_named(dataset, tmp_path, name, content):
     assert name in refusal(dataset, tmp_path / name)
 
 
+def test_predictions_that_are_not_text_are_named(dataset, tmp_path):
+    (tmp_path / "predictions.jsonl").write_bytes(b'{"image_id": "b\xff"}\n')
+    assert "predictions.jsonl" in refusal(dataset, tmp_path / "predictions.jsonl")
+
+
+def test_predictions_with_damaged_pages_are_named(dataset, rows, tmp_path):
+    path = write(tmp_path / "predictions.parquet", rows)
+    damage_column(path, "theta")
+    assert "predictions.parquet" in refusal(dataset, path)
+
+
 def test_other_endings_are_refused(dataset, tmp_path):
     with pytest.raises(ValueError, match=r"predictions.txt does not end in \.parquet, \.csv, \.jsonl"):
         evaluate(tmp_path / "predictions.txt", dataset)
@@ -349,9 +379,60 @@ def test_a_broken_dataset_is_not_blamed_on_the_predictions(rows, tmp_path, chang
     (tmp_path / "pose").mkdir()
     for name, objects in SHARDS.items():
         pq.write_table(change(shard_table(name, objects)), tmp_path / "pose" / f"{name}.parquet")
-    with pytest.raises(ValueError, match=f"the dataset itself is broken: .*{message}") as caught:
+    with pytest.raises(DatasetError, match=f"the dataset itself is broken: .*{message}") as caught:
         evaluate(write(tmp_path / "predictions.csv", rows), tmp_path)
-    assert not isinstance(caught.value, PredictionError)
+    assert "pose/validation-0000" in str(caught.value)
+    assert "run `python -m processing verify`" in str(caught.value)
+
+
+HARMED = "pose/validation-00001-of-00002-unknown.parquet"  # the shard that is harmed
+
+
+def changed(name, values):
+    """Return what replaces a column of a shard."""
+
+    def change(path):
+        table = pq.read_table(path)
+        where = table.column_names.index(name)
+        pq.write_table(table.set_column(where, name, pa.array(values(table.num_rows))), path)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-50]), "cannot be read (Parquet magic bytes"),
+        (lambda path: path.write_bytes(b""), "cannot be read ("),
+        (lambda path: damage_column(path, "theta"), "cannot be read ("),
+        (lambda path: pq.write_table(pq.read_table(path).drop("known"), path), "has no column known"),
+        (changed("category", lambda rows: ["yurt"] * rows), "cannot be read ("),
+        (
+            changed("category", lambda rows: [len(ImageNet3D.CATEGORIES)] * rows),
+            "has category outside 0 to",
+        ),
+        (changed("object_status", lambda rows: [-1] * rows), "has object_status outside 0 to 3"),
+        (changed("known", lambda rows: pa.nulls(rows, pa.bool_())), "has rows without known"),
+        (changed("theta", lambda rows: [np.inf] * rows), "holds angles that are not finite"),
+    ],
+    ids=["cut off", "empty", "pages", "column", "type", "category", "status", "null", "infinite"],
+)
+def test_a_damaged_shard_is_named(dataset, rows, tmp_path, harm, message):
+    shutil.copytree(dataset / "pose", tmp_path / "pose")
+    harm(tmp_path / HARMED)
+    result = command(write(tmp_path / "predictions.csv", rows), tmp_path)
+    assert result.exit_code == 1, result.output
+    assert f"{HARMED} {message}" in result.output
+    assert "run `python -m processing verify` on the dataset's folder" in result.output
+
+
+def test_shards_without_rows_are_told(tmp_path):
+    (tmp_path / "pose").mkdir()
+    pq.write_table(
+        shard_table("validation-known", []), tmp_path / "pose/validation-00000-of-00001-known.parquet"
+    )
+    with pytest.raises(DatasetError, match=r"pose/validation-\*\.parquet in .* have no rows"):
+        evaluate(tmp_path / "predictions.csv", tmp_path)
 
 
 def test_groups_may_overlap_and_come_from_a_file(dataset, rows, tmp_path):
