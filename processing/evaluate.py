@@ -16,10 +16,11 @@ whatever happens to be there compares with nothing.
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
 
@@ -168,10 +169,11 @@ def evaluate(
             or not a category; columns are missing. The message names the first few keys and counts all.
         DatasetError: a shard is damaged, or holds what no build writes.
         FileNotFoundError: a file or the config's shards are not there.
-        ValueError: the config, the split, the file's ending or a group is none that exists.
+        ValueError: the config, the split, the file's ending or a category of a group is none that exists, or
+            the groups are not groups.
     """
-    truth = read_truth(dataset, config, split)
     categories = _groups(groups)
+    truth = read_truth(dataset, config, split)
     predicted = _aligned(read_predictions(predictions), truth)
     error = _pose_errors(predicted, truth)
     correct = _correct_categories(predicted, truth) if "category" in predicted.column_names else None
@@ -427,16 +429,49 @@ def _columns(table: pa.Table, names: Sequence[str]) -> NDArray[np.float64]:
     return np.column_stack([table[name].to_numpy() for name in names])
 
 
-def _groups(groups: Mapping[str, Sequence[str]] | str | PathLike[str] | None) -> Mapping[str, Sequence[str]]:
+def _groups(groups: Mapping[str, Sequence[str]] | str | PathLike[str] | None) -> Mapping[str, list[str]]:
+    """Return the groups, having made sure that they are lists of categories that exist."""
     if groups is None:
         return {}
-    if not isinstance(groups, Mapping):
-        with fsspec.open(fspath(groups), encoding="utf-8", mode="rt") as handle:
-            groups = json.load(handle)
-    strange = sorted({name for names in groups.values() for name in names} - set(ImageNet3D.CATEGORIES))
+    where = "the groups" if isinstance(groups, Mapping) else fspath(groups)
+    given = groups if isinstance(groups, Mapping) else _json_of(where)
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where}: {_shown(given)} is not an object of groups; {_GROUPS_REMEDY}")
+    for name, members in given.items():
+        if isinstance(members, str | Mapping) or not isinstance(members, Iterable):
+            raise ValueError(
+                f"{where}: group {name!r} is {_shown(members)}, not a list of categories; {_GROUPS_REMEDY}"
+            )
+    found = {name: list(members) for name, members in given.items()}
+    strange = [
+        f"{_shown(member)} in group {name!r} ({_closest(member)} is the closest that does)"
+        for name, members in found.items()
+        for member in members
+        if member not in ImageNet3D.CATEGORIES
+    ]
     if strange:
-        raise ValueError(f"the groups name categories that do not exist: {', '.join(strange)}")
-    return groups
+        raise ValueError(f"{where}: categories that do not exist: {_few(strange)}")
+    return found
+
+
+def _json_of(path: str) -> object:
+    """Return what a file of groups holds."""
+    files, inner = fsspec.url_to_fs(path)
+    with files.open(inner) as handle:
+        try:
+            return json.load(handle)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: not JSON ({error}); {_GROUPS_REMEDY}") from error
+
+
+def _shown(value: object) -> str:
+    """Return a value of a JSON file as it stands there, cut where it is long."""
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _closest(category: object) -> str:
+    return difflib.get_close_matches(str(category), ImageNet3D.CATEGORIES, n=1, cutoff=0)[0]
 
 
 def _breakdown(

@@ -452,8 +452,38 @@ def test_groups_may_overlap_and_come_from_a_file(dataset, rows, tmp_path):
 
 def test_groups_of_categories_that_do_not_exist_are_refused(dataset, rows, tmp_path):
     predictions = write(tmp_path / "predictions.csv", rows)
-    with pytest.raises(ValueError, match="categories that do not exist: sofas, spaceship"):
+    with pytest.raises(ValueError, match="the groups: categories that do not exist") as caught:
         evaluate(predictions, dataset, groups={"seats": ["sofas", "bed"], "crafts": ["spaceship"]})
+    assert "\"sofas\" in group 'seats' (sofa is the closest that does)" in str(caught.value)
+    assert "\"spaceship\" in group 'crafts'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'["bed"]', '["bed"] is not an object of groups; give'),
+        (b"null", "null is not an object of groups; give"),
+        (b'{"a": null}', "group 'a' is null, not a list of categories; give"),
+        (b'{"a": "bed"}', "group 'a' is \"bed\", not a list of categories; give"),
+        (b'{"a": {"bed": 1}}', "group 'a' is {\"bed\": 1}, not a list of categories; give"),
+        (b'{"a": 1}', "group 'a' is 1, not a list of categories; give"),
+        (b'{"a": ["bed", null, ["car"]]}', "categories that do not exist: null in group 'a'"),
+        (b'{"a": ["bed", "cars"]}', "\"cars\" in group 'a' (car is the closest"),
+        (b"{a: []}", "not JSON (Expecting property name"),
+        (b"", "not JSON (Expecting value"),
+        (b"\xff\xfe\xff", "not JSON ("),
+        (b"[" * 100_000, "not JSON ("),
+    ],
+)
+def test_a_file_that_holds_no_groups_is_wrong_usage(dataset, tmp_path, content, message):
+    folder = tmp_path / "groups [1]"
+    folder.mkdir()
+    (folder / "groups.json").write_bytes(content)
+    # Before the work: there are no predictions.
+    result = command(tmp_path / "nowhere.csv", dataset, "--groups", folder / "groups.json")
+    assert result.exit_code == 2, result.output
+    assert f"{folder / 'groups.json'}: " in result.output
+    assert message in result.output
 
 
 # The report
