@@ -230,7 +230,7 @@ def preview(source: str, page: str, per_category: int, seed: int, **selected: An
 @click.option("--dataset", "out", required=True, metavar="OUT", help="The built folder with the truth.")
 @click.option("--config", default=ImageNet3D.DEFAULT_CONFIG, show_default=True, help="A config with poses.")
 @click.option("--split", default="validation", show_default=True, type=click.Choice(list(ImageNet3D.SPLITS)))
-@click.option("--groups", metavar="FILE", help="JSON file {group: [category, …]} to report on.")
+@click.option("--groups", metavar="FILE", help="JSON file {group: [category, ...]} to report on.")
 @click.option("--json", "json_file", metavar="FILE", help="Also write the figures as JSON.")
 @click.option(
     "--plot", "plot_file", metavar="FILE", help="Also draw accuracy against threshold (PNG, SVG, PDF)."
@@ -248,22 +248,25 @@ def evaluate(
     """Score PREDICTIONS (Parquet, CSV or JSON lines) with the paper's metrics.
 
     Rows are keyed by image_id and object_index and hold azimuth, elevation and theta in radians, or a
-    rotation of nine numbers (`rotation`, or r00 … r22 in CSV); with a `category` they also count as
+    rotation of nine numbers (`rotation`, or r00 to r22 in CSV); with a `category` they also count as
     classification.
     """
-    from processing.evaluate import DatasetError, PredictionError, evaluate
+    from processing.evaluate import DatasetError, PredictionError, check_plot, evaluate
 
     try:
+        if plot_file:
+            check_plot(plot_file)
         report = evaluate(predictions, out, config, split, groups)
     except (PredictionError, DatasetError) as error:
         raise click.ClickException(str(error)) from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    # The table first: a file that cannot be written does not take it along.
+    click.echo(report.table(getattr(sys.stdout, "encoding", None) or "utf-8"))
     if json_file:
         Path(json_file).write_text(report.to_json(), "utf-8")
     if plot_file:
         report.plot(plot_file)
-    click.echo(str(report))
 
 
 @main.command()

@@ -23,6 +23,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -97,15 +98,26 @@ class Report:
     curves: Mapping[str, Sequence[float]]  # pose accuracy below 0, 1, ... 180 degrees: all, known, unknown
 
     def __str__(self) -> str:
-        """Return a table of shares in percent and errors in degrees."""
+        """Return the table."""
+        return self.table()
+
+    def table(self, encoding: str = "utf-8") -> str:
+        """Return a table of shares in percent and errors in degrees.
+
+        Args:
+            encoding: of where it is printed. One that cannot say π or ° gets "pi" and "deg", and escapes for
+                what it cannot say of the groups' names.
+        """
         headers = ["by", "name", "objects", "π/6 %", "π/18 %", "median °", "mean °"]
         if self.overall.classification is not None:
             headers += ["class %", "joint π/6 %", "joint π/18 %"]
+        if not _can_say(encoding, "π°"):
+            headers = [header.replace("π", "pi").replace("°", "deg") for header in headers]
         rows = [_table_row("all", self.overall)]
         for by, summaries in self.by.items():
             rows += [SEPARATING_LINE, *(_table_row(by, summary) for summary in summaries)]
-        table = tabulate(rows, headers, floatfmt=".1f")
-        return f"{self.config}, {self.split}\n\n{table}"
+        table = f"{self.config}, {self.split}\n\n{tabulate(rows, headers, floatfmt='.1f')}"
+        return table.encode(encoding, "backslashreplace").decode(encoding)
 
     def to_json(self) -> str:
         """Return everything as JSON: shares in [0, 1], errors in degrees, null for what does not exist."""
@@ -118,14 +130,12 @@ class Report:
             path: its ending gives the format: .png, .svg or .pdf.
 
         Raises:
+            ValueError: the ending is another.
             ImportError: matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError(
-                "the plot needs matplotlib, which comes with the extra: pip install '.[demo]'"
-            ) from error
+        check_plot(path)
+        from matplotlib.figure import Figure
+
         # A figure of its own, not pyplot's: no display, no state shared with the caller's plots.
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.add_subplot(
@@ -142,6 +152,25 @@ class Report:
             axes.annotate(label, (math.degrees(threshold), 1.01), ha="center", annotation_clip=False)
         axes.legend(loc="lower right")
         figure.savefig(fspath(path))
+
+
+def check_plot(path: str | PathLike[str]) -> None:
+    """Make sure that a plot can be drawn to a path, before the work whose result it shows.
+
+    Raises:
+        ValueError: the ending is none of `PLOT_ENDINGS`.
+        ImportError: matplotlib is not installed.
+    """
+    if Path(path).suffix.lower() not in PLOT_ENDINGS:
+        raise ValueError(
+            f"the plot {fspath(path)} does not end in {', '.join(PLOT_ENDINGS)}, which tells the format"
+        )
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "the plot needs matplotlib, which comes with the extra: pip install '.[demo]'"
+        ) from error
 
 
 def evaluate(
@@ -520,6 +549,14 @@ def _table_row(by: str, summary: Summary) -> list[str | float | None]:
         summary.mean_error,
         *(100 * share for share in shares if share is not None),
     ]
+
+
+def _can_say(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _without_nan(value: object) -> object:

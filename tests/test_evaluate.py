@@ -523,6 +523,61 @@ def test_without_matplotlib_the_extra_is_named(report, tmp_path, monkeypatch):
         report.plot(tmp_path / "accuracy.png")
 
 
+@pytest.mark.parametrize("name", ["accuracy.foo", "accuracy", "accuracy.jpg"])
+def test_an_ending_that_is_no_plot_s_is_refused_before_the_work(report, dataset, tmp_path, name):
+    with pytest.raises(ValueError, match=rf"{name} does not end in \.png, \.svg, \.pdf"):
+        report.plot(tmp_path / name)
+    result = command(tmp_path / "nowhere.csv", dataset, "--plot", tmp_path / name)
+    assert result.exit_code == 2, result.output
+    assert f"{name} does not end in .png, .svg, .pdf" in result.output
+
+
+def test_the_command_writes_all_that_it_is_asked_for(dataset, rows, tmp_path):
+    pytest.importorskip("matplotlib")
+    files = ["--json", tmp_path / "figures.json", "--plot", tmp_path / "accuracy.PNG"]
+    result = command(write(tmp_path / "predictions.csv", rows), dataset, *files)
+    assert result.exit_code == 0, result.output
+    assert "π/6 %" in result.output
+    assert json.loads((tmp_path / "figures.json").read_text("utf-8"))["overall"]["objects"] == 6
+    assert (tmp_path / "accuracy.PNG").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_the_table_is_there_although_a_file_cannot_be_written(dataset, rows, tmp_path, option):
+    pytest.importorskip("matplotlib")
+    predictions = write(tmp_path / "predictions.csv", rows)
+    result = command(predictions, dataset, option, tmp_path / "no folder/accuracy.svg")
+    assert result.exit_code == 1
+    assert "π/6 %" in result.output
+    assert "no folder/accuracy.svg" in result.output
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_the_table_says_what_the_terminal_can(dataset, rows, tmp_path, encoding):
+    groups = {"椅子 ä": ["bed"]}
+    (tmp_path / "groups.json").write_text(json.dumps(groups), "utf-8")
+    predictions = write(tmp_path / "predictions.csv", rows)
+    arguments = [predictions, "--dataset", dataset, "--groups", tmp_path / "groups.json"]
+    for options in (arguments, ["--help"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "processing", "evaluate", *options],
+            cwd=Path(__file__).parents[1],
+            env=os.environ | {"PYTHONIOENCODING": encoding},
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr
+        if options is arguments:
+            header, ruler, *lines = done.stdout.decode(encoding).splitlines()[2:]
+    pi, degree = ("π", "°") if encoding == "utf-8" else ("pi", "deg")
+    wanted = ["by", "name", "objects", f"{pi}/6 %", f"{pi}/18 %", f"median {degree}", f"mean {degree}"]
+    assert re.split(r"\s{2,}", header.strip()) == wanted
+    assert len(header) == len(ruler)  # the columns are as wide as what they are called
+    group = next(line for line in lines if line.startswith("group"))
+    assert {"latin-1": "\\u6905\\u5b50 ä", "ascii": "\\u6905\\u5b50 \\xe4", "utf-8": "椅子 ä"}[
+        encoding
+    ] in group
+
+
 def test_a_million_predictions_take_less_than_five_seconds(tmp_path):
     size = 10**6
     rng = np.random.default_rng(0)
