@@ -6,7 +6,8 @@ A file of predictions has one row an object, with the columns
     azimuth, elevation, theta   the pose in radians, any range; or instead
     rotation                    nine numbers, the object-to-camera rotation row by row (Parquet, JSON lines)
     r00, r01, r02, r10 ... r22  the same in CSV
-    category                    the predicted category's name; optional, for classification and both together
+    category                    the predicted category, by name or by id as in the dataset; optional, for
+                                classification and both together
 
 and is Parquet, CSV or JSON lines by its ending (.parquet, .csv, .jsonl or .ndjson). The first row of JSON
 lines tells which columns there are. Other columns are ignored, and not read. Every object of the split needs
@@ -16,10 +17,13 @@ whatever happens to be there compares with nothing.
 
 from __future__ import annotations
 
+import csv
 import difflib
 import fnmatch
+import io
 import json
 import math
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
@@ -316,13 +320,12 @@ def _read_parquet(files: fsspec.AbstractFileSystem, path: str) -> pa.Table:
 
 
 def _read_csv(files: fsspec.AbstractFileSystem, path: str) -> pa.Table:
-    with files.open(path) as handle, pyarrow.csv.open_csv(handle) as reader:
-        wanted = _wanted(reader.schema.names, path)
+    with files.open(path) as handle, io.TextIOWrapper(handle, "utf-8-sig", newline="") as text:
+        wanted = _wanted(next(csv.reader(text), []), path)
     options = pyarrow.csv.ConvertOptions(
         include_columns=wanted, column_types={name: COLUMN_TYPES[name] for name in wanted}
     )
-    with files.open(path) as handle:
-        table = pyarrow.csv.read_csv(handle, convert_options=options)
+    table = pyarrow.csv.read_csv(_in_memory(files, path), convert_options=options)
     if ENTRIES[0] not in wanted:
         return table
     entries = np.column_stack([table[name].to_numpy() for name in ENTRIES])
@@ -336,12 +339,30 @@ def _read_json(files: fsspec.AbstractFileSystem, path: str) -> pa.Table:
     if not isinstance(first, dict):
         raise PredictionError(f"{path} does not hold one JSON object a line")
     wanted = _wanted(list(first), path)
+    types = {name: COLUMN_TYPES[name] for name in wanted}
+    if isinstance(first.get("category"), int):  # an id; Arrow takes no number for text
+        types["category"] = pa.int64()
+    if any(isinstance(item, list) for item in first.get("rotation") or ()):
+        raise PredictionError(
+            f"{path}: a rotation is a list of lists; give its nine numbers in one, row by row"
+        )
     options = pyarrow.json.ParseOptions(
-        explicit_schema=pa.schema({name: COLUMN_TYPES[name] for name in wanted}),
+        explicit_schema=pa.schema(types),
         unexpected_field_behavior="ignore",
     )
+    return pyarrow.json.read_json(_in_memory(files, path), parse_options=options)
+
+
+def _in_memory(files: fsspec.AbstractFileSystem, path: str) -> pa.BufferReader:
+    """Return a file in Arrow's own memory.
+
+    A thread of Arrow that lets go of a Python file while the process ends aborts it: one command in 30 on a
+    busy machine (apache/arrow#45214 is of that kind).
+    """
+    sink = pa.BufferOutputStream()
     with files.open(path) as handle:
-        return pyarrow.json.read_json(handle, parse_options=options)
+        shutil.copyfileobj(handle, sink, 2**24)
+    return pa.BufferReader(sink.getvalue())
 
 
 def _wanted(names: Sequence[str], path: str) -> list[str]:
@@ -445,13 +466,14 @@ def _rotations(predicted: pa.Table) -> NDArray[np.float64]:
 
 
 def _correct_categories(predicted: pa.Table, truth: pa.Table) -> NDArray[np.bool_]:
-    names = pa.array(ImageNet3D.CATEGORIES, pa.string())
-    codes = pc.index_in(predicted["category"], value_set=names)
+    count = len(ImageNet3D.CATEGORIES)
+    names_and_ids = pa.array([*ImageNet3D.CATEGORIES, *map(str, range(count))], pa.string())
+    codes = pc.index_in(predicted["category"], value_set=names_and_ids)
     unnamed = pc.is_null(codes).to_numpy()
     if unnamed.any():
         strange = pc.unique(predicted["category"].filter(pa.array(unnamed))).slice(0, NAMED).to_pylist()
         _refuse(unnamed, f"with a category that does not exist ({', '.join(map(repr, strange))})", predicted)
-    return codes.to_numpy() == truth["category"].to_numpy()
+    return codes.to_numpy() % count == truth["category"].to_numpy()
 
 
 def _columns(table: pa.Table, names: Sequence[str]) -> NDArray[np.float64]:

@@ -112,6 +112,24 @@ def test_perfect_predictions_have_no_error(dataset, rows, tmp_path, ending, form
     assert report.overall.classification is None
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_a_category_may_be_an_id(dataset, rows, tmp_path, ending):
+    for row in rows:
+        row["category"] = ImageNet3D.CATEGORY_IDS[row["image_id"].partition("/")[0]]
+    rows[0]["category"] = (rows[0]["category"] + 1) % len(ImageNet3D.CATEGORIES)
+    report = evaluate(write(tmp_path / f"predictions.{ending}", rows), dataset)
+    assert report.overall.classification == pytest.approx(5 / 6)
+    rows[0]["category"] = len(ImageNet3D.CATEGORIES)
+    with pytest.raises(PredictionError, match="a category that does not exist"):
+        evaluate(write(tmp_path / f"predictions.{ending}", rows), dataset)
+
+
+def test_a_nested_rotation_is_told_what_is_wanted(dataset, rows, tmp_path):
+    rows = [row | {"rotation": np.reshape(row["rotation"], (3, 3)).tolist()} for row in as_rotations(rows)]
+    with pytest.raises(PredictionError, match="nine numbers in one, row by row"):
+        evaluate(write(tmp_path / "predictions.jsonl", rows), dataset)
+
+
 @pytest.mark.parametrize("form", [list, as_rotations], ids=["angles", "rotation"])
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
 def test_errors_belong_to_their_objects(dataset, rows, tmp_path, ending, form):
