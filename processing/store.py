@@ -187,7 +187,8 @@ def new_file(path: Place, aside: Path | None = None) -> NewFile:
         aside: where it is written first, on the same disk as `path`; beside it where None.
     """
     if isinstance(path, Path):
-        return _NewLocalFile(path, aside or path.with_name(f".{path.name}.{attempt()}{UNFINISHED}"))
+        # Not after the file's own name, which may be as long as a name can be.
+        return _NewLocalFile(path, aside or path.with_name(f".{attempt()}{UNFINISHED}"))
     return _NewStoreFile(path)
 
 

@@ -723,6 +723,13 @@ def test_page_is_replaced_whole_or_not_at_all(sample_folder, tmp_path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
+def test_the_page_s_name_may_be_as_long_as_a_name_can_be(hostile_folder, tmp_path):
+    page = tmp_path / ("p" * 250 + ".html")
+    result = CliRunner().invoke(main, ["preview", str(hostile_folder), str(page)])
+    assert result.exit_code == 0, result.output
+    assert page.read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
 # --------------------------------------------------------------------------------------------------------
 # Errors
 # --------------------------------------------------------------------------------------------------------

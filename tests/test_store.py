@@ -86,6 +86,15 @@ class TestWriting:
             store.write_whole(folder / name, name.encode())
         assert {name: (folder / name).read_text("utf-8") for name in NAMES} == {name: name for name in NAMES}
 
+    def test_a_name_may_be_as_long_as_the_disk_allows(self, tmp_path: Path) -> None:
+        path = tmp_path / ("n" * 255)
+        file = begun(path, b"x")
+        (aside,) = tmp_path.iterdir()
+        assert aside.name.startswith(".")
+        assert aside.name.endswith(store.UNFINISHED)  # a build finds and removes it
+        file.commit()
+        assert list(tmp_path.iterdir()) == [path]
+
 
 class TestUploads:
     def test_parts_are_sent_while_the_file_is_written(self, s3: ObjectStore, bucket: str) -> None:
