@@ -326,6 +326,20 @@ def test_a_selection_of_shards_shows_the_same(sample_folder, built_sample, tmp_p
     assert [card.key for card in raw.cards] == [card.key for card in built.cards] != []
 
 
+@pytest.mark.parametrize("config", ["pose", "object_centric"])
+def test_a_folder_may_be_called_like_a_pattern(built_sample, tmp_path, config):
+    (tmp_path / "b[1]*").mkdir()
+    shutil.copytree(built_sample, tmp_path / "b[1]*/out")
+    page, other = (
+        shown(source, tmp_path, per_category=1, config=config)
+        for source in (tmp_path / "b[1]*/out", built_sample)
+    )
+    assert len(page.cards) > 5
+    assert page.data["meshes"]
+    assert books(page)
+    assert page.text[page.text.index("<main") :] == other.text[other.text.index("<main") :]
+
+
 def test_seed_chooses_other_objects(sample_folder, tmp_path):
     keys = [
         [card.key for card in shown(sample_folder, tmp_path, per_category=1, seed=seed).cards]
