@@ -168,7 +168,8 @@ def _count(picture: AnnotatedPicture, statistics: Statistics) -> None:
     for item in picture.objects:
         statistics.quality[item.object_status, item.dense] += 1
         x1, y1, x2, y2 = item.bbox
-        statistics.boxes.append(((x2 - x1) * (y2 - y1)) ** 0.5)
+        # The roots first: the area of a box that is kept as annotated may be no number any more.
+        statistics.boxes.append((x2 - x1) ** 0.5 * (y2 - y1) ** 0.5)
         if item.posed:
             statistics.posed[picture.category] += 1
             statistics.distances.append(item.distance)

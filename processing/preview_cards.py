@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import PIL.Image
@@ -24,6 +24,10 @@ from processing.preview_sources import AnnotatedPicture, Source
 LONG_SIDES = ((60, 640), (200, 520), (600, 420))
 SMALLEST_LONG_SIDE = 320
 PICTURE_QUALITY, PATCH_QUALITY, PATCH_ALPHA_QUALITY = 72, 55, 70  # of WebP
+
+# Corners of boxes are drawn no farther out, in pixels of the embedded picture: nobody sees them there, and a
+# browser draws no rectangle of 1e300 pixels.
+FARTHEST = 10.0**6
 
 AGREES = 0.75  # intersection over union of box and mesh from which they are said to agree
 
@@ -140,8 +144,8 @@ class Card:
         x1, y1, x2, y2 = self.layers.box
         share = (x2 - x1) * (y2 - y1) / (self.image.width * self.image.height)
         whole = x1 > 0 and y1 > 0 and x2 < self.image.width and y2 < self.image.height
-        stout = 0.4 < (x2 - x1) / (y2 - y1) < 2.5
-        good = self.item.object_status == "good" and whole and stout and 0.12 < share < 0.6
+        stout = whole and 0.4 < (x2 - x1) / (y2 - y1) < 2.5
+        good = self.item.object_status == "good" and stout and 0.12 < share < 0.6
         return not (good and self.agreement != "differ"), not self.silhouette
 
 
@@ -188,7 +192,8 @@ class CardMaker:
             if key not in self.meshes:
                 self.meshes[key] = embedded(mesh)
         faces = "" if found.faces is None else _embed_patch(found.faces)
-        card = Card(self._number, picture, item, image, found, faces, key, remark or found.remark)
+        drawn = replace(found, box=tuple(min(max(value, -FARTHEST), FARTHEST) for value in found.box))
+        card = Card(self._number, picture, item, image, drawn, faces, key, remark or found.remark)
         self._number += 1
         return card
 

@@ -23,6 +23,8 @@ DISTANCE_QUANTILE = 0.99  # larger distances go into the last bin
 SIZE_BINS_PER_OCTAVE = (4, 3, 2, 1)  # the first that gives no more than MAX_BUBBLES
 MAX_BUBBLES = 150  # each takes half a kilobyte
 BOX_BINS_PER_OCTAVE = 4
+LARGEST_BOX = 2**15  # pixels; larger ones, which are no boxes of objects, go into the last bin
+BOX_TICKS = 9  # at most, for their labels to stay apart
 CATEGORIES_IN_COLUMN = 40
 
 # Colours matplotlib is given -> what the page's style sheet calls them.
@@ -171,7 +173,7 @@ def _rings(most: int) -> list[int]:
 
 def _distance_plot(distances: array[float]) -> Plot:
     values = np.asarray(distances)
-    placed = values[values > 0]
+    placed = np.minimum(values[values > 0], 1e300)  # an axis has to end above the largest
     note = "camera to object, in units of the CAD model"
     if unplaced := len(values) - len(placed):
         note += f"; {unplaced:,} never placed in depth"
@@ -234,7 +236,7 @@ def _annotate_bar(axes: Any, count: int, row: int) -> None:
 
 def _box_plot(boxes: array[float]) -> Plot:
     """A histogram over logarithms: there are boxes of some ten and of a thousand pixels."""
-    values = np.maximum(np.asarray(boxes), 1)
+    values = np.clip(np.asarray(boxes), 1, LARGEST_BOX)
     low, high = math.floor(np.log2(values.min())), math.floor(np.log2(values.max())) + 1
     edges = np.linspace(low, high, (high - low) * BOX_BINS_PER_OCTAVE + 1)
     counts, _ = np.histogram(np.log2(values), edges)
@@ -244,9 +246,12 @@ def _box_plot(boxes: array[float]) -> Plot:
         axes.grid(axis="y")
         axes.bar(edges[:-1], counts, np.diff(edges) * 0.92, align="edge", color=FIRST)
         ticks = range(low, high + 1)
-        axes.set_xticks(ticks, [f"{2.0**power:g}" for power in ticks])
+        ticks = ticks[:: math.ceil(len(ticks) / BOX_TICKS)]
+        axes.set_xticks(ticks, [f"{2**power}" for power in ticks])
 
     note = f"half of them are {np.median(values):,.0f} pixels or more across"
+    if beyond := np.count_nonzero(np.asarray(boxes) > LARGEST_BOX):
+        note += f"; {beyond:,} of more than {LARGEST_BOX:,} in the last bin"
     return Plot("Box sizes", note, _svg("boxes", (3.6, 3.3), draw))
 
 

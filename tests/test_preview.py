@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -27,6 +28,7 @@ from processing import preview
 from processing.__main__ import main
 from processing.preview import write_preview
 from processing.preview_cards import long_side
+from processing.preview_plots import Statistics, draw_plots
 from processing.preview_sources import RawSource, Selection
 
 HOSTILE = '"><img src=x onerror=alert(1)>&amp;'
@@ -499,6 +501,33 @@ def test_an_axis_that_would_reach_the_camera_stays_in_front_of_it(tmp_path):
     write_preview(str(out), tmp_path / "page.html")
     (card,) = Page(tmp_path / "page.html").cards
     assert "nan" not in str(card.shapes)
+
+
+@pytest.mark.parametrize("size", [1e200, 1.7e308])
+def test_a_huge_box_is_shown_and_counted(tmp_path, size):
+    write_picture(tmp_path / "raw", "bed", "n1_0", [{"bbox": (-size, -size, size, size)} | POSE])
+    for number in (1, 2):
+        write_picture(tmp_path / "raw", "bed", f"n1_{number}", [{"bbox": (20, 10, 70, 60)} | POSE])
+    page = shown(tmp_path / "raw", tmp_path)
+    assert "half of them are 50 pixels or more across; 1 of more than 32,768 in the last bin" in page.text
+    huge = next(card for card in page.cards if card.key == ("bed/n1_0", 0))
+    assert (np.abs(huge.bbox) > 100 * huge.size.max()).all()
+    assert (np.abs(huge.bbox) < 1e7).all()  # what a browser can draw
+
+
+@pytest.mark.parametrize("largest", [300.0, 1e200, math.inf])
+def test_the_plot_of_boxes_stays_readable(largest):
+    svg = draw_plots(Statistics(boxes=array("d", [0.2, 50, 70, largest])))[0].svg
+    labels = re.findall(r">(\d+)</text>", svg[: svg.index("side of a square")])
+    assert 4 < len(labels) <= 9
+    assert svg.count("clip-path") < 80  # bars
+
+
+def test_the_plot_of_distances_has_room_for_a_huge_one():
+    angles = {name: array("d", [0, 0]) for name in ImageNet3D.ANGLES}
+    distances = array("d", [4, 1.79e308])
+    plots = draw_plots(Statistics(posed=Counter(bed=2), angles=angles, distances=distances))
+    assert [plot.title for plot in plots] == ["Azimuth", "Elevation", "Theta", "Distance"]
 
 
 def test_angles_are_in_degrees(tmp_path):
