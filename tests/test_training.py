@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,36 +135,93 @@ def test_code_of_the_page(built_real: Path, tmp_path: Path) -> None:
     run_blocks(sys.executable, built_real, tmp_path, blocks)
 
 
+@pytest.fixture(scope="module")
+def trained(built_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of one epoch."""
+    points = tmp_path_factory.mktemp("trained") / "points"
+    run(job(built_sample, points, "--epochs", 1))
+    return points
+
+
 @needs_torch
 class TestScript:
+    """Jobs of the sample's pose, which write a checkpoint every second batch of two objects."""
+
     @pytest.fixture
-    def command(self, built_sample: Path, tmp_path: Path) -> list[str]:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-        options = ["--config", "pose", "--batch-size", "2", "--workers", "1", "--every", "2", "--epochs", "2"]
-        return [
-            *torchrun,
-            str(SCRIPT),
-            str(built_sample),
-            *options,
-            "--checkpoints",
-            str(tmp_path / "points"),
-        ]
+    def points(self, trained: Path, tmp_path: Path) -> Path:
+        """A copy of the checkpoints."""
+        return shutil.copytree(trained, tmp_path / "points")
 
     def test_killed_in_the_middle_and_run_again(
-        self, command: list[str], keys: Counter[str], tmp_path: Path
+        self, built_sample: Path, keys: Counter[str], tmp_path: Path
     ) -> None:
-        environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+        points = tmp_path / "points"
+        command = job(built_sample, points)
         process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            command,
+            env=environment(points),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
-        wait_for(lambda: list(tmp_path.glob("points/epoch-00000-0000002/*.pt")), process)
+        wait_for(lambda: list(points.glob("epoch-00000-0000002/*.pt")), process)
         for pid in descendants(process.pid):  # torchrun starts its processes in sessions of their own
             os.kill(pid, signal.SIGKILL)
         assert b"epoch 0" not in process.communicate()[0]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stderr
-        counts = re.findall(r"epoch (\d): (\d+) objects", done.stdout)
-        assert counts == [("0", str(keys.total())), ("1", str(keys.total()))]
+        assert epochs(run(command)) == [(0, keys.total()), (1, keys.total())]
+
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_killed_after_the_last_batch(self, built_sample: Path, tmp_path: Path, processes: int) -> None:
+        """Nothing is left of the epoch for one process at least; it ends as it would have."""
+        points = tmp_path / "points"
+        command = job(built_sample, points, "--epochs", 1, "--every", 1, processes=processes)
+        undisturbed = run(command)
+        forget_after(points, "epoch-00000-9999999")
+        assert run(command) == undisturbed
+
+    def test_finished_and_run_again(self, built_sample: Path, points: Path) -> None:
+        before = contents(points)
+        assert run(job(built_sample, points, "--epochs", 1)) == "nothing to train: no epoch is left of 1\n"
+        assert contents(points) == before
+
+
+def job(dataset: Path, points: Path, *options: object, processes: int = 2) -> list[str]:
+    """The command of a job of two epochs, unless the options say otherwise."""
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", processes, "--standalone"]
+    usual = ["--config", "pose", "--batch-size", 2, "--workers", 1, "--every", 2, "--epochs", 2]
+    command = [sys.executable, *torchrun, SCRIPT, dataset, "--checkpoints", points, *usual, *options]
+    return [str(part) for part in command]
+
+
+def environment(points: Path) -> dict[str, str]:
+    return {**os.environ, "HF_DATASETS_CACHE": str(points.with_name("cache")), "OMP_NUM_THREADS": "1"}
+
+
+def run(command: Sequence[str]) -> str:
+    """What a job prints."""
+    points = Path(command[command.index("--checkpoints") + 1])
+    done = subprocess.run(command, env=environment(points), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def epochs(out: str) -> list[tuple[int, int]]:
+    """The epochs that a job has ended, and their objects."""
+    return [
+        (int(epoch), int(count)) for epoch, count in re.findall(r"^epoch (\d): (\d+) obj", out, re.MULTILINE)
+    ]
+
+
+def forget_after(points: Path, last: str) -> None:
+    """Leave what a job leaves that is killed after a checkpoint."""
+    for step in points.iterdir():
+        if step.name > last:
+            shutil.rmtree(step)
+
+
+def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """Every file: when it was written, and its bytes."""
+    return {f: (f.stat().st_mtime_ns, f.read_bytes()) for f in folder.rglob("*") if f.is_file()}
 
 
 def descendants(pid: int) -> list[int]:
