@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 2 docs/train.py ccvl/ImageNet3D --epochs 2 --workers 2
 
-Run the same command again after an interruption. `docs/training.md` explains each choice. The model is a toy:
-put yours in its place.
+Run the same command again after an interruption; with other numbers, it goes on with the next epoch.
+`docs/training.md` explains each choice. The model is a toy: put yours in its place.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import PIL.Image
 import torch
 import torch.distributed as dist
 from datasets import Image, load_dataset, load_dataset_builder
+from datasets import __version__ as datasets_version
 from datasets.distributed import split_dataset_by_node
 from torch import nn
 from torch.distributed.algorithms.join import Join
@@ -99,21 +100,63 @@ def save(path: Path, **state: Any) -> None:
     new.replace(path)
 
 
-def latest(folder: Path, rank: int, world_size: int) -> dict[str, Any] | None:
-    """This process's file of the last checkpoint that every process has written; None before the first.
+def latest(folder: Path, rank: int, world_size: int) -> Path | None:
+    """A file of the last checkpoint that every process of its job has written; None before the first.
 
-    Places in the stream are those of one process, and of one number of processes and workers.
+    This process's own, or the first one's where the job had another number of them: their models are alike.
     """
     for step in sorted(folder.glob("epoch-*"), reverse=True):
-        if all((step / f"{other}-of-{world_size}.pt").exists() for other in range(world_size)):
-            return torch.load(step / f"{rank}-of-{world_size}.pt", map_location="cpu", weights_only=False)
+        files = sorted(step.glob("*-of-*.pt"))
+        if files and all(file.stem.endswith(f"-of-{len(files)}") for file in files):
+            own = step / f"{rank}-of-{world_size}.pt"
+            return own if own in files else files[0]
     return None
+
+
+def remove_parts(folder: Path, last: Path | None) -> None:
+    """Remove what some processes wrote after the last whole checkpoint.
+
+    Together with files of a job with other numbers it would look whole.
+    """
+    for file in folder.glob("epoch-*/*-of-*.pt"):
+        if last is None or file.parent > last.parent:
+            file.unlink()
+
+
+def go_on(
+    last: Path, model: nn.Module, optimizer: torch.optim.Optimizer, numbers: dict[str, Any]
+) -> dict[str, Any]:
+    """Load a checkpoint; returns its place, or the next epoch's start where it is of other numbers.
+
+    A loader's state is a place in the stream of one process, and for these numbers only.
+    """
+    saved = torch.load(last, map_location="cpu", weights_only=False)
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    was, epoch = saved["numbers"], saved["epoch"]
+    changed = [f"{name} {was[name]} -> {number}" for name, number in numbers.items() if was[name] != number]
+    if not changed:
+        return {name: saved[name] for name in START}
+    lost = "nothing is left out"
+    if saved["batches"]:  # else it is at the start of an epoch, which any numbers can begin
+        lost = f"the objects of epoch {epoch} after batch {saved['batches']} of each process are left out"
+        epoch += 1
+    say(f"{', '.join(changed)}: going on with epoch {epoch}, {lost}")
+    return {**START, "epoch": epoch}
 
 
 def say(line: str) -> None:
     """Print once, not in every process."""
     if dist.get_rank() == 0:
         print(line, flush=True)
+
+
+def report(end: dict[str, Any], device: torch.device) -> None:
+    """Print what all processes had of an epoch."""
+    total = torch.tensor(end["seen"], device=device)
+    dist.all_reduce(total)
+    degrees = math.degrees(math.sqrt(end["loss"]))
+    say(f"epoch {end['epoch']}: {total.item()} objects, last error about {degrees:.0f} degrees")
 
 
 def train(
@@ -159,45 +202,43 @@ def main() -> None:
     options = parse_options()
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     rank, world_size = dist.get_rank(), dist.get_world_size()
-    device = torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
-    model = DistributedDataParallel(Model().to(device))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    files = list(load_dataset_builder(options.dataset, options.config).config.data_files["train"])
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", rank % torch.cuda.device_count())
+    builder = load_dataset_builder(options.dataset, options.config)
+    files = list(builder.config.data_files["train"])
+    part = {"world_size": world_size, "workers": options.workers, "batch_size": options.batch_size}
+    numbers = {
+        **part,
+        # told by its size, not by its path: a copy elsewhere is the same
+        "dataset": f"{options.config} ({len(files)} files, {builder.info.download_size} bytes)",
+        "datasets": datasets_version,  # versions write states differently
+    }
 
-    place = START
-    saved = latest(options.checkpoints, rank, world_size)
-    if saved:
-        model.load_state_dict(saved.pop("model"))
-        optimizer.load_state_dict(saved.pop("optimizer"))
-        place = saved
+    last = latest(options.checkpoints, rank, world_size)
+    torch.manual_seed(0)
+    model = DistributedDataParallel(Model().to(device))  # waits for all processes
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    place = go_on(last, model, optimizer, numbers) if last else START
 
     def keep(place: dict[str, Any]) -> None:
         step = options.checkpoints / f"epoch-{place['epoch']:05d}-{place['batches']:07d}"
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        save(step / f"{rank}-of-{world_size}.pt", **place, **state)
+        save(step / f"{rank}-of-{world_size}.pt", **place, **state, numbers=numbers)
 
     if place["epoch"] >= options.epochs:
         say(f"nothing to train: no epoch is left of {options.epochs}")
+    elif rank == 0:
+        remove_parts(options.checkpoints, last)
     loader = None
     for epoch in range(place["epoch"], options.epochs):
-        loader = make_loader(
-            files,
-            epoch,
-            rank=rank,
-            world_size=world_size,
-            workers=options.workers,
-            batch_size=options.batch_size,
-        )
+        loader = make_loader(files, epoch, rank=rank, **part)
         if place["loader"]:
             loader.load_state_dict(place["loader"])
         end = train(model, optimizer, loader, place, options.every, keep)
         place = {**START, "epoch": epoch + 1}
-        keep(place)  # so that a finished job is known as one
-        total = torch.tensor(end["seen"], device=device)
-        dist.all_reduce(total)
-        degrees = math.degrees(math.sqrt(end["loss"]))
-        say(f"epoch {epoch}: {total.item()} objects, last error about {degrees:.0f} degrees")
+        keep(place)  # the next epoch may begin with other numbers
+        report(end, device)
     del loader
     gc.collect()  # else an unfinished Parquet reader may abort the interpreter at exit
     dist.destroy_process_group()

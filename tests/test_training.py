@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -184,6 +185,65 @@ class TestScript:
         assert run(job(built_sample, points, "--epochs", 1)) == "nothing to train: no epoch is left of 1\n"
         assert contents(points) == before
 
+    def test_finished_and_run_for_another_epoch_on_other_processes(
+        self, built_sample: Path, keys: Counter[str], points: Path
+    ) -> None:
+        out = run(job(built_sample, points, processes=1))
+        assert out.startswith("world_size 2 -> 1: going on with epoch 1, nothing is left out\n")
+        assert epochs(out) == [(1, keys.total())]
+
+    @pytest.mark.parametrize(
+        ("options", "processes", "changed"),
+        [
+            (["--batch-size", 4], 2, r"batch_size 2 -> 4"),
+            (["--workers", 2], 2, r"workers 1 -> 2"),
+            ([], 1, r"world_size 2 -> 1"),
+            ([], 3, r"world_size 2 -> 3"),
+            (["--workers", 0, "--batch-size", 3], 1, r"world_size 2 -> 1, workers 1 -> 0, batch_size 2 -> 3"),
+            (["--config", "object_centric"], 2, r"dataset pose \(.*\) -> object_centric \(.*\)"),
+        ],
+    )
+    def test_killed_and_run_with_other_numbers(
+        self, built_sample: Path, points: Path, options: list[object], processes: int, changed: str
+    ) -> None:
+        """The next epoch is whole, and begins with the model and the optimizer of the checkpoint."""
+        forget_after(points, "epoch-00000-0000004")
+        model = self.stop_learning(points / "epoch-00000-0000004")
+        out = run(job(built_sample, points, *options, processes=processes))
+        lost = "the objects of epoch 0 after batch 4 of each process are left out"
+        assert re.match(rf"{changed}: going on with epoch 1, {lost}\n", out), out
+        config = "object_centric" if "object_centric" in options else "pose"
+        assert epochs(out) == [(1, rows(built_sample / config))]
+        for rank in range(processes):
+            end = self.load(points / "epoch-00002-0000000" / f"{rank}-of-{processes}.pt")
+            assert end["optimizer"]["param_groups"][0]["lr"] == 0
+            assert all(end["model"][name].equal(weights) for name, weights in model.items())
+
+    def stop_learning(self, step: Path) -> dict[str, Any]:
+        """Set the learning rate of a checkpoint to 0; its model, which then stays as it is."""
+        import torch
+
+        for file in step.glob("*.pt"):
+            state = self.load(file)
+            state["optimizer"]["param_groups"][0]["lr"] = 0
+            torch.save(state, file)
+        return state["model"]
+
+    def load(self, file: Path) -> dict[str, Any]:
+        import torch
+
+        return torch.load(file, weights_only=False)
+
+    def test_part_of_a_checkpoint_is_not_completed_by_a_job_of_other_numbers(
+        self, built_sample: Path, points: Path
+    ) -> None:
+        """What one process wrote before the others could is gone when other numbers begin the epoch."""
+        part = points / "epoch-00001-0001000" / "0-of-2.pt"
+        part.parent.mkdir()
+        shutil.copy(points / "epoch-00000-0000002" / part.name, part)
+        run(job(built_sample, points, "--workers", 2))
+        assert not part.exists()
+
 
 def job(dataset: Path, points: Path, *options: object, processes: int = 2) -> list[str]:
     """The command of a job of two epochs, unless the options say otherwise."""
@@ -222,6 +282,10 @@ def forget_after(points: Path, last: str) -> None:
 def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
     """Every file: when it was written, and its bytes."""
     return {f: (f.stat().st_mtime_ns, f.read_bytes()) for f in folder.rglob("*") if f.is_file()}
+
+
+def rows(folder: Path) -> int:
+    return sum(pq.read_metadata(file).num_rows for file in folder.glob("train-*.parquet"))
 
 
 def descendants(pid: int) -> list[int]:
