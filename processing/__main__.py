@@ -215,6 +215,10 @@ def preview(source: str, page: str, per_category: int, seed: int, **selected: An
     from processing.preview import write_preview
     from processing.preview_sources import Selection
 
+    if Path(page).is_dir():
+        raise click.UsageError(
+            f"{page} is a folder; name the file to write, such as {Path(page) / 'page.html'}"
+        )
     try:
         write_preview(source, page, per_category, Selection(**selected), seed)
     except (ValueError, ImportError) as error:

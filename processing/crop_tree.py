@@ -35,7 +35,7 @@ from processing.build import BuildReport, count_tasks, report_of
 from processing.cluster import joined, there, view_of
 from processing.crops import Crop, CropOptions
 from processing.ledger import NAME_TOO_LONG, Account, finding_to_json
-from processing.ownership import BuildError, locked
+from processing.ownership import BuildError, locked, refuse_a_file
 from processing.shards import ShardResult, replaced
 from processing.store import (
     Place,
@@ -66,10 +66,12 @@ class CropReport:
     Attributes:
         report: accounts and findings, as of a build.
         lacking: split -> categories that only the other split has crops of.
+        replaced: whether crops of other input, options or code were there.
     """
 
     report: BuildReport
     lacking: Mapping[str, Sequence[str]]
+    replaced: bool
 
     def __str__(self) -> str:
         notes = [
@@ -78,6 +80,8 @@ class CropReport:
             for split, names in self.lacking.items()
             if names
         ]
+        if self.replaced:
+            notes.append("crops of other input, options or code were there and are replaced")
         return "\n\n".join([str(self.report), *notes])
 
 
@@ -103,11 +107,13 @@ def write_crop_tree(
         ClusterError: if the cluster cannot be used.
     """
     folder, options, tree = place(out), options or CropOptions(), RawTree(raw)
+    refuse_a_file(folder)
     if (held := names_in(folder)) and BOOKKEEPING not in held:
         raise BuildError(f"{folder}: holds files that no crop made; name another folder")
     with joined(scheduler) as client, locked(folder, BOOKKEEPING):
         survey = ImageNet3D.survey(tree)
         key = _key(survey, options)
+        replaced = _at_work(folder) not in (None, key)
         _prepare(folder, key)
         tasks = [*_category_tasks(survey, options, folder, key), *count_tasks(survey, [CONFIG])]
         results = list(run(tasks, workers, "crop", there(client, view_of(folder / RUN, survey))))
@@ -118,7 +124,7 @@ def write_crop_tree(
         report.books.check()
         lines = "".join(finding_to_json(finding, split) + "\n" for split, finding in report.findings)
         write_whole(folder / BOOKKEEPING / "ledger.jsonl", lines.encode())
-    return CropReport(report, _lacking(folder))
+    return CropReport(report, _lacking(folder), replaced)
 
 
 def _lacking(folder: Place) -> dict[str, tuple[str, ...]]:

@@ -31,14 +31,19 @@ class BuildError(RuntimeError):
     """A build cannot start or go on; the message says why and what to do."""
 
 
+def refuse_a_file(folder: Place) -> None:
+    """Raise BuildError where a file has the folder's name."""
+    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
+        raise BuildError(f"{folder}: is a file; name a folder")
+
+
 def refuse_strangers(folder: Place) -> None:
     """Leave a folder alone that holds files which no build made.
 
     Raises:
         BuildError: names the first of them.
     """
-    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
-        raise BuildError(f"{folder}: is a file; name a folder")
+    refuse_a_file(folder)
     found = files_below(folder)
     strangers = [path for path in found if not _may_be_ours(path)]
     if PLAN not in found:

@@ -150,6 +150,7 @@ def test_zip_workers_and_a_second_run_make_no_difference(tree, sample_folder, tm
     report = write_crop_tree(str(archive), again, OPTIONS, workers=1)
     assert {path: path.stat().st_mtime_ns for path in again.rglob("*.JPEG")} == before
     assert str(report) == str(tree[1])
+    assert "replaced" not in str(report)
 
 
 @pytest.mark.parametrize("harm", ["half-written", "emptied", "unmarked", "unlisted"])
@@ -215,7 +216,7 @@ def test_names_that_are_too_long_are_counted(tmp_path):
 def test_other_options_start_afresh_and_strangers_are_left_alone(tree, sample_folder, tmp_path):
     out = tmp_path / "crops"
     shutil.copytree(tree[0], out)
-    write_crop_tree(str(sample_folder), out, CropOptions("fit", 64), workers=1)
+    assert "are replaced" in str(write_crop_tree(str(sample_folder), out, CropOptions("fit", 64), workers=1))
     fields = TrainingReader(out, "val")[0][1]
     assert fields["bbox"].max() <= 64 + 64
     assert {Image.open(path).size for path in out.rglob("*.JPEG")} == {(64, 64)}
@@ -226,6 +227,8 @@ def test_other_options_start_afresh_and_strangers_are_left_alone(tree, sample_fo
     with pytest.raises(BuildError, match="another folder"):
         write_crop_tree(str(sample_folder), strange, OPTIONS, workers=1)
     assert [path.name for path in strange.iterdir()] == ["thesis.tex"]
+    with pytest.raises(BuildError, match="is a file; name a folder"):
+        write_crop_tree(str(sample_folder), strange / "thesis.tex", OPTIONS, workers=1)
 
 
 def test_npz_is_what_numpy_writes(tmp_path):

@@ -383,6 +383,9 @@ def test_command_line(sample_folder, tmp_path):
     result = CliRunner().invoke(main, ["preview", str(sample_folder), str(page), "--category", "cars"])
     assert result.exit_code == 2
     assert "the closest are car, cart, chair" in result.output
+    result = CliRunner().invoke(main, ["preview", str(sample_folder), str(tmp_path)])
+    assert result.exit_code == 2
+    assert "name the file to write, such as" in result.output
 
 
 def test_nothing_selected(hostile_folder, tmp_path):
