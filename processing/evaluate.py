@@ -261,7 +261,7 @@ def _read_shard(files: fsspec.AbstractFileSystem, path: str, name: str) -> pa.Ta
             source = pq.ParquetFile(handle)
             if missing := set(TRUTH_TYPES) - set(source.schema_arrow.names):
                 raise _broken(f"{name} has no column {', '.join(sorted(missing))}")
-            read = source.read(columns=list(TRUTH_TYPES))
+            read = source.read(columns=list(TRUTH_TYPES), use_threads=False)  # see `store.read_columns`
             table = pa.table({column: read[column].cast(kind) for column, kind in TRUTH_TYPES.items()})
         except (pa.ArrowException, OSError) as error:
             raise DatasetError(f"{name} cannot be read ({error}); {_VERIFY}") from error
@@ -314,7 +314,7 @@ def _read_parquet(files: fsspec.AbstractFileSystem, path: str) -> pa.Table:
     with files.open(path) as handle:
         try:
             source = pq.ParquetFile(handle)
-            return source.read(columns=_wanted(source.schema_arrow.names, path))
+            return source.read(columns=_wanted(source.schema_arrow.names, path), use_threads=False)
         except OSError as error:  # of damaged pages
             raise PredictionError(f"{path}: {error}") from error
 
@@ -354,11 +354,7 @@ def _read_json(files: fsspec.AbstractFileSystem, path: str) -> pa.Table:
 
 
 def _in_memory(files: fsspec.AbstractFileSystem, path: str) -> pa.BufferReader:
-    """Return a file in Arrow's own memory.
-
-    A thread of Arrow that lets go of a Python file while the process ends aborts it: one command in 30 on a
-    busy machine (apache/arrow#45214 is of that kind).
-    """
+    """Return a file in Arrow's own memory: its readers of text have threads, see `store.read_columns`."""
     sink = pa.BufferOutputStream()
     with files.open(path) as handle:
         shutil.copyfileobj(handle, sink, 2**24)

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ImageNet3D import ANGLES, CATEGORIES, OBJECT_STATUS, POSE_FIELDS
 from processing.preview_plots import Plot, Statistics, draw_plots
-from processing.store import Place, names_in, opened, remove_tree, write_whole
+from processing.store import Place, names_in, read_columns, remove_tree, write_whole
 
 FIGURES = "figures"  # their folder in the built folder
 CAMERA = Path(__file__).parents[1] / "dataset_card" / "camera.svg"
@@ -92,8 +91,7 @@ def read_statistics(folder: Place) -> Statistics:
 def _tables(folder: Place, config: str, columns: Sequence[str]) -> Iterator[pa.Table]:
     for name in names_in(folder / config):
         if name.endswith(".parquet"):
-            with opened(folder / config / name) as source:
-                yield pq.read_table(source, columns=columns, partitioning=None)
+            yield read_columns(folder / config / name, columns)
 
 
 def _pairs(table: pa.Table, first: str, second: str) -> Iterator[tuple]:

@@ -385,7 +385,8 @@ class BuiltSource:
     ) -> Iterator[tuple[RowPlace, dict[str, Any]]]:
         with self._opened(shard, columns) as parquet:
             for number in range(parquet.num_row_groups):
-                rows = parquet.read_row_group(number, columns=list(columns)).to_pylist()
+                # In this thread alone: see `store.read_columns`.
+                rows = parquet.read_row_group(number, columns=list(columns), use_threads=False).to_pylist()
                 for row, values in enumerate(rows):
                     yield RowPlace(shard, number, row), values
 
@@ -393,7 +394,8 @@ class BuiltSource:
         """One value; of the row group's pictures no more than a few are held at a time."""
         with self._opened(place.shard, [column]) as parquet:
             row = place.row
-            for batch in parquet.iter_batches(16, row_groups=[place.row_group], columns=[column]):
+            batches = parquet.iter_batches(16, [place.row_group], columns=[column], use_threads=False)
+            for batch in batches:
                 if row < len(batch):
                     return batch.column(0)[row].as_py()
                 row -= len(batch)

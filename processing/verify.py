@@ -19,7 +19,6 @@ from os import PathLike
 from typing import Any
 
 import datasets
-import pyarrow.parquet as pq
 from fsspec.utils import glob_translate
 from huggingface_hub import DatasetCard
 
@@ -34,7 +33,7 @@ from processing.mesh import WHAT_TO_INSTALL, has_trimesh
 from processing.plan import LEFT_OUT_BATCH, shard_pattern
 from processing.references import REFERENCE_TABLES
 from processing.shards import BOOKKEEPING, ShardResult
-from processing.store import Place, PlaceError, files_below, opened, place, read_all
+from processing.store import Place, PlaceError, files_below, place, read_all, read_columns
 from processing.tasks import Task, run
 from processing.verify_raw import check_left_out
 from processing.verify_references import (
@@ -221,8 +220,8 @@ def _survey(built: Built, raw: str, captions: str | None) -> Survey:
 def _has_category_captions(built: Built) -> bool:
     """Whether any category has a caption; False where that cannot be read, which its own check says."""
     for path in built.paths_of("categories"):
-        with suppress(Exception), opened(built.folder / path) as source:  # damaged Parquet fails in many ways
-            column = pq.read_table(source, columns=["caption"], partitioning=None)["caption"]
+        with suppress(Exception):  # damaged Parquet fails in many ways
+            column = read_columns(built.folder / path, ["caption"])["caption"]
             if column.null_count < len(column):
                 return True
     return False
@@ -269,9 +268,7 @@ def _image_ids(folder: Place, paths: Iterable[str]) -> dict[str, None]:
     ids: dict[str, None] = {}
     for path in paths:
         try:
-            with opened(folder / path) as source:
-                table = pq.read_table(source, columns=["image_id"], partitioning=None)
-            ids.update(dict.fromkeys(table["image_id"].to_pylist()))
+            ids.update(dict.fromkeys(read_columns(folder / path, ["image_id"])["image_id"].to_pylist()))
         except Exception:  # noqa: S112 - damaged Parquet fails in many ways
             continue
     return ids
