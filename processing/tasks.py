@@ -150,20 +150,18 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-_stopped = threading.Event()  # of a worker
-
-
 def _do(task: Task[Result]) -> Result:
-    """What a worker is given; once it is stopped, what still waits for it is left undone."""
-    if _stopped.is_set():
-        raise SystemExit
-    return task.function(*task.arguments)
+    """What a worker is given."""
+    try:
+        return task.function(*task.arguments)
+    except SystemExit:  # stopped; the pool would hand this on as a result, and have the worker wait for more
+        os._exit(1)
 
 
 def _begin_worker() -> None:
     def stop(*_: object) -> None:
-        _stopped.set()
-        raise SystemExit  # out of the task, which clears up behind itself
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the pool says it again while a task clears up
+        raise SystemExit  # out of the task, which clears up behind itself, or out of waiting for one
 
     signal.signal(signal.SIGTERM, stop)
     _end_with_parent()

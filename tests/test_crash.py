@@ -232,38 +232,60 @@ class TestInterrupted:
         wait_for(lambda: not session(process.pid))
         finish(raw, out, undisturbed)
 
-    def test_what_takes_long_is_not_waited_for(self, tmp_path: Path) -> None:
-        code = (
-            "import pathlib, sys\n"
-            "from processing.tasks import Task, run\n"
-            "from test_crash import takes_long\n"
-            "if __name__ == '__main__':\n"
-            "    list(run([Task(takes_long, (sys.argv[1], n), 1, '') for n in range(6)], 2, 'wait'))"
-        )
-        script = tmp_path / "script.py"
-        script.write_text(code)
-        environment = {**os.environ, "PYTHONPATH": f"{PROJECT}:{PROJECT / 'tests'}"}
+
+OTHER_PYTHONS = [p for p in os.environ.get("IMAGENET3D_OTHER_PYTHONS", "").split(":") if p]
+
+# Six tasks of ten minutes for two workers; a task clears up behind itself.
+LONG_TASKS = """
+import os, sys, time
+from pathlib import Path
+from processing.tasks import Task, run
+
+def takes_long(folder, number):
+    Path(folder, f"begun-{number}").write_text(str(os.getpid()))
+    try:
+        time.sleep(600)
+    finally:
+        Path(folder, f"cleared-{number}").touch()
+
+if __name__ == "__main__":
+    list(run([Task(takes_long, (sys.argv[1], number), 1, "") for number in range(6)], 2, "wait"))
+"""
+
+
+@pytest.mark.parametrize("python", [sys.executable, *OTHER_PYTHONS])
+class TestStopped:
+    """What takes long is not waited for; pools of processes differ from one version of Python to the next."""
+
+    @pytest.fixture
+    def process(self, python: str, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """With two tasks under way."""
+        (tmp_path / "script.py").write_text(LONG_TASKS)
         process = subprocess.Popen(
-            [sys.executable, script, tmp_path],
-            env=environment,
+            [python, tmp_path / "script.py", tmp_path],
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
             stderr=subprocess.PIPE,
             preexec_fn=heed_interrupts,
             start_new_session=True,
         )
-        wait_for(lambda: len(list(tmp_path.glob("begun-*"))) == 2, process)
+        wait_for(lambda: len([path for path in tmp_path.glob("begun-*") if path.read_text()]) == 2, process)
+        yield process
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def test_by_ctrl_c(self, process: subprocess.Popen[bytes], tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         assert b"KeyboardInterrupt" in errors
         assert len(list(tmp_path.glob("cleared-*"))) == len(list(tmp_path.glob("begun-*"))) == 2
 
-
-def takes_long(folder: str, number: int) -> None:
-    """A task of ten minutes, which clears up behind itself."""
-    Path(folder, f"begun-{number}").touch()
-    try:
-        time.sleep(600)
-    finally:
-        Path(folder, f"cleared-{number}").touch()
+    def test_by_the_end_of_another_worker(self, process: subprocess.Popen[bytes], tmp_path: Path) -> None:
+        os.kill(int((tmp_path / "begun-0").read_text()), signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+        assert b"WorkerDiedError" in errors
+        assert [path.name for path in tmp_path.glob("cleared-*")] == ["cleared-1"]
+        assert len(list(tmp_path.glob("begun-*"))) == 2
 
 
 class TestFullDisk:
@@ -429,10 +451,9 @@ class TestSameBytes:
         check_finished(tmp_path / "out", undisturbed)
 
     def test_other_pythons(self, raw: str, undisturbed: Published, tmp_path: Path) -> None:
-        pythons = [p for p in os.environ.get("IMAGENET3D_OTHER_PYTHONS", "").split(":") if p]
-        if not pythons:
+        if not OTHER_PYTHONS:
             pytest.skip("IMAGENET3D_OTHER_PYTHONS names no interpreters, with colons between")
-        for number, python in enumerate(pythons):
+        for number, python in enumerate(OTHER_PYTHONS):
             version = [python, "-c", "import pyarrow; print(pyarrow.__version__)"]
             assert subprocess.check_output(version, text=True).strip() == pa.__version__
             subprocess.run(command(raw, tmp_path / str(number), python=python), cwd=PROJECT, check=True)
