@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import fnmatch
 import io
 import json
 import math
@@ -43,6 +42,7 @@ import ImageNet3D
 from processing import geometry, metrics
 from processing.card import shard_glob
 from processing.metrics import Summary
+from processing.store import paths_matching
 
 KEYS = ["image_id", "object_index"]
 ANGLES = list(ImageNet3D.ANGLES)
@@ -237,18 +237,13 @@ def read_truth(dataset: str | PathLike[str], config: str, split: str) -> pa.Tabl
         raise ValueError(f"config {config!r} has no split {split!r}")
     files, root = fsspec.url_to_fs(fspath(dataset))
     folder, pattern = shard_glob(config, split).split("/")
-    where = f"{root.rstrip('/')}/{folder}"
-    # Listed and matched by name, because the path itself may hold characters that a glob would take for its
-    # own.
-    listed = files.ls(where, detail=False) if files.isdir(where) else []
-    names = sorted(path.rsplit("/", 1)[-1] for path in listed)
-    names = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
-    if not names:
+    shards = paths_matching(files, f"{root.rstrip('/')}/{folder}", pattern)
+    if not shards:
         raise FileNotFoundError(
             f"no files {folder}/{pattern} in {fspath(dataset)}; give the folder that "
             "`python -m processing build` wrote"
         )
-    truth = pa.concat_tables(_read_shard(files, f"{where}/{name}", f"{folder}/{name}") for name in names)
+    truth = pa.concat_tables(_read_shard(files, path, "/".join(path.split("/")[-2:])) for path in shards)
     if not truth.num_rows:
         raise _broken(f"{folder}/{pattern} in {fspath(dataset)} have no rows")
     return truth

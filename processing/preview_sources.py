@@ -38,6 +38,7 @@ from processing.mesh import Mesh, MeshError, mesh_file, parse_mesh, read_mesh
 from processing.object_centric import OPTIONS
 from processing.preview_books import Books
 from processing.shards import BOOKKEEPING
+from processing.store import paths_matching
 
 CONFIGS = ("pose", "object_centric")  # whose rows a page can show
 NO_STATUS = "none"  # stands for the objects without a status
@@ -173,7 +174,7 @@ def open_source(path: str, selection: Selection | None = None) -> Source:
     fs, location = fsspec.core.url_to_fs(path)
     location = location.rstrip("/")
     finished = fs.isfile(f"{location}/README.md")
-    if _files_in(fs, f"{location}/{selection.config}", ".parquet"):
+    if paths_matching(fs, f"{location}/{selection.config}", "*.parquet"):
         if not finished:
             raise ReleaseError(f"{path}: an unfinished build; run the same build again")
         return BuiltSource(path, selection)
@@ -186,16 +187,6 @@ def open_source(path: str, selection: Selection | None = None) -> Source:
         raise ReleaseError(
             f"{path}: a built folder without {missing}; build it with --config {selection.config}"
         ) from error
-
-
-def _files_in(fs: fsspec.AbstractFileSystem, folder: str, ending: str) -> list[str]:
-    """The paths of a folder's files with an ending, in order; none where there is no such folder.
-
-    They are listed and matched by name, because the path itself may hold characters that a glob would take
-    for its own.
-    """
-    listed = fs.ls(folder, detail=False) if fs.isdir(folder) else []
-    return sorted(path for path in listed if path.endswith(ending))
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -313,7 +304,7 @@ class BuiltSource:
         self._location = location.rstrip("/")
         self._selection = selection
         self.kind = f"built dataset, config {selection.config}"
-        self._shards = _files_in(self._fs, f"{self._location}/{selection.config}", ".parquet")
+        self._shards = paths_matching(self._fs, f"{self._location}/{selection.config}", "*.parquet")
         self.category_captions: dict[str, str] = {}
         ledger = f"{self._location}/{BOOKKEEPING}/ledger.jsonl"
         self.books = self._read_ledger(ledger) if self._fs.isfile(ledger) else None
@@ -361,7 +352,7 @@ class BuiltSource:
         """Where each category's meshes are."""
         return {
             (CATEGORIES[row["category"]], row["cad_index"]): place
-            for shard in _files_in(self._fs, f"{self._location}/cad", ".parquet")
+            for shard in paths_matching(self._fs, f"{self._location}/cad", "*.parquet")
             for place, row in self._rows(shard, ("category", "cad_index"))
         }
 
@@ -373,7 +364,7 @@ class BuiltSource:
                     if self._selection.has_file(line["file"], line["split"]):
                         books.add(Finding(line["reason"], line["file"], line["object"], line["value"]))
             if self._selection.config == "object_centric" and not str(self._selection):
-                for marker in _files_in(self._fs, f"{self._location}/{BOOKKEEPING}/done", ".json"):
+                for marker in paths_matching(self._fs, f"{self._location}/{BOOKKEEPING}/done", "*.json"):
                     accounts = json.loads(self._fs.cat_file(marker))["accounts"]
                     books.add_rule_counts(accounts.get("object_centric", {"left_out": {}})["left_out"])
         except (ValueError, KeyError, TypeError) as error:

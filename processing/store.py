@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -328,11 +329,13 @@ class FileState:
 def files_below(folder: Place) -> dict[str, FileState]:
     """The files of a folder and of the folders in it, by path inside it; none where there is no such folder.
 
-    On a store this is one request for each thousand files.
+    On a store this is one request for each thousand files. Files may come and go meanwhile, as those of
+    another command that is at work in the folder.
     """
     if isinstance(folder, Path):
-        paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        return {path.relative_to(folder).as_posix(): FileState(path.stat().st_size) for path in paths}
+        paths = sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+        states = {path: state_of(path) for path in paths if path.is_file()}
+        return {path.relative_to(folder).as_posix(): state for path, state in states.items() if state}
     with told(folder):
         location = folder.location
         found = folder.fs.find(location, detail=True)
@@ -341,6 +344,16 @@ def files_below(folder: Place) -> dict[str, FileState]:
         for name, info in sorted(found.items())
         if info["type"] == "file"
     }
+
+
+def paths_matching(fs: fsspec.AbstractFileSystem, folder: str, pattern: str) -> list[str]:
+    """The paths in a folder whose names match a pattern, in order; none where there is no such folder.
+
+    They are listed and matched by name, because the path itself may hold characters that a glob would take
+    for its own.
+    """
+    listed = fs.ls(folder, detail=False) if fs.isdir(folder) else []
+    return sorted(path for path in listed if fnmatchcase(path.rsplit("/", 1)[-1], pattern))
 
 
 def state_of(path: Place) -> FileState | None:

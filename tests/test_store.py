@@ -7,7 +7,9 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -260,6 +262,27 @@ class TestPlaces:
         assert str(path / "c") == "s3://bucket/a/b/c"
         assert (path / "c").name == "c"
         assert (path / "c").location == "bucket/a/b/c"
+
+    def test_files_that_come_and_go_are_no_error(self, tmp_path: Path) -> None:
+        """As those of a build at work, of which another one hears only when it asks for the lock."""
+        (tmp_path / "stays").write_bytes(b"x")
+        end = threading.Event()
+
+        def come_and_go() -> None:
+            while not end.is_set():
+                for number in range(50):
+                    (tmp_path / f"{number}.unfinished").touch()
+                for number in range(50):
+                    (tmp_path / f"{number}.unfinished").unlink()
+
+        with ThreadPoolExecutor(1) as pool:
+            churn = pool.submit(come_and_go)
+            try:
+                listed = [store.files_below(place(tmp_path)) for _ in range(200)]
+            finally:
+                end.set()
+            churn.result()
+        assert all(files["stays"].size == 1 for files in listed)
 
     def test_can_be_sent_to_another_process(self, s3: ObjectStore, bucket: str) -> None:
         path = place(f"s3://{bucket}/file")
