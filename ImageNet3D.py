@@ -735,16 +735,6 @@ _PICTURE_MEMBER = re.compile(r"((?:[^/]+/)*?)images/[^/]+/[^/]+")
 _OF_MACOS = "__MACOSX/"  # what its zips hold beside the files: none of the release's
 _PLAIN_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _READ_LATER = ("images/", "annotations/", "lists/")
-
-
-def _described(tops: Collection[str]) -> str:
-    """Folders that each hold images/, for an error."""
-    if not tops:
-        return "no images/ folder"
-    first = ", ".join(shown(top) or "the top" for top in sorted(tops)[:5])
-    return f"{len(tops)} folders with images/ ({first}{', …' if len(tops) > 5 else ''})"
-
-
 # What zipfile meets damaged bytes with; OSError stands for the disk or the network, which may recover.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -755,6 +745,14 @@ _ZIP_ERRORS = (
     OverflowError,
     RuntimeError,
 )
+
+
+def _described(tops: Collection[str]) -> str:
+    """Folders that each hold images/, for an error."""
+    if not tops:
+        return "no images/ folder"
+    first = ", ".join(shown(top) or "the top" for top in sorted(tops)[:5])
+    return f"{len(tops)} folders with images/ ({first}{', …' if len(tops) > 5 else ''})"
 
 
 def _is_unsafe(info: zipfile.ZipInfo) -> bool:

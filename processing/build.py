@@ -64,7 +64,6 @@ from processing.shards import (
     is_whole,
 )
 from processing.store import (
-    UNFINISHED,
     Place,
     files_below,
     names_in,
@@ -294,8 +293,6 @@ def _prepare(folder: Place, key: str, planned: Sequence[Shard], beside: Sequence
     clear_figures(folder)
     if isinstance(folder, Path):
         shutil.rmtree(folder / BOOKKEEPING / "tmp", ignore_errors=True)
-        for half_written in folder.rglob(f".*{UNFINISHED}"):
-            half_written.unlink(missing_ok=True)  # a worker that an earlier build lost may be faster
     if at_work(folder) != key:
         _clear(folder)
     remove(folder, left_over(folder, {s.name for s in planned}, {shard.path for shard in beside}))

@@ -131,10 +131,9 @@ def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Iterato
     """
     attempts = _Attempts(client, view, tasks)
     waiting = iter(range(len(tasks)))
-    left = set(range(len(tasks)))
     told = False
     try:
-        while left:
+        while attempts.left:
             alone = not client.nthreads()
             if alone and not told:
                 tqdm.write(f"{client.scheduler.address}: has no worker; waiting for one", file=sys.stderr)
@@ -143,9 +142,7 @@ def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Iterato
                 attempts.begin(number)
             for number in islice(attempts.late(), attempts.room()):
                 attempts.begin(number)
-            for number, result in attempts.finished():
-                left.remove(number)
-                yield number, result
+            yield from attempts.finished()
     finally:
         attempts.cancel()
 
@@ -159,7 +156,7 @@ class _Attempts:
         self._running: dict[Future, tuple[int, float]] = {}  # number of the task, when it began
         self._begun = Counter[int]()
         self._pace: list[float] = []  # seconds a picture, of the tasks that are done
-        self._done: set[int] = set()
+        self.left = set(range(len(tasks)))  # numbers of those without a result
 
     def room(self) -> int:
         """How many more can begin: no worker has a queue, which would be stuck if that worker were."""
@@ -196,11 +193,11 @@ class _Attempts:
             raise self._lost() from error
         for future in [future for future in self._running if future.done()]:
             number, began = self._running.pop(future)
-            if number in self._done:
+            if number not in self.left:
                 continue  # begun twice; what became of the slower one does not matter
             self._pace.append((time.monotonic() - began) / max(1, self._tasks[number].pictures))
             result = self._result(future, self._tasks[number].name)
-            self._done.add(number)
+            self.left.remove(number)
             yield number, result
 
     def _result(self, future: "Future", name: str) -> Any:

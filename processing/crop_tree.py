@@ -299,27 +299,22 @@ class _Batches:
 def _give_names(aside: Path, folder: Path, category: str, names: Sequence[str]) -> None:
     """Move finished folders to their place, in the stead of what an interrupted run left there.
 
-    A folder that is there with the same files is that of another worker, at the same task because this one
-    was taken for dead, and stays: to replace it would leave a moment without it.
+    A folder that is there with files of the same names and sizes is that of another worker, at the same task
+    because this one was taken for dead, and stays: to replace it would leave a moment without it.
     """
     for kind in KINDS:
         new, final = aside / kind, folder / kind / category
-        if names and _same_files(new, final):
-            continue
         if final.exists():
+            if names and files_below(new) == files_below(final):
+                continue
             shutil.rmtree(final)
         if names:
             final.parent.mkdir(parents=True, exist_ok=True)
             try:
                 new.replace(final)
             except OSError:
-                if not _same_files(new, final):  # the other one was faster
+                if files_below(new) != files_below(final):  # else the other one was faster
                     raise
-
-
-def _same_files(one: Path, other: Path) -> bool:
-    """Whether two folders hold files of the same names and sizes."""
-    return files_below(one) == files_below(other)
 
 
 def _write(aside: Place, path: Place, data: bytes) -> None:

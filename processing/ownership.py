@@ -25,6 +25,7 @@ PAGES = ("README.md", DATASHEET.name, CROISSANT)
 _SHARD = re.compile(rf"(?:{'|'.join(ALL_TABLES)})/(?P<name>{SHARD_NAME.pattern})\.parquet")
 _REFERENCES = re.compile(rf"(?:{'|'.join(REFERENCE_TABLES)})/\w+-\d{{5,}}-of-\d{{5,}}\.parquet")
 _FIGURE = re.compile(rf"{FIGURES}/[a-z-]+\.svg")
+_HALF_WRITTEN = re.compile(rf"(?:.+/)?\.[^/]*{re.escape(UNFINISHED)}")  # by a process that was killed
 
 
 class BuildError(RuntimeError):
@@ -45,20 +46,22 @@ def refuse_strangers(folder: Place) -> None:
     """
     refuse_a_file(folder)
     found = files_below(folder)
-    strangers = [path for path in found if not _may_be_ours(path)]
-    if PLAN not in found:
-        strangers = [path for path in found if not path.startswith(f"{BOOKKEEPING}/")]
+    begun = PLAN in found
+    strangers = [path for path in found if not (_may_be_ours(path) if begun else _is_bookkeeping(path))]
     if strangers:
-        remedy = "move it elsewhere" if PLAN in found else "name another folder"
+        remedy = "move it elsewhere" if begun else "name another folder"
         raise BuildError(f"{folder}: holds {strangers[0]}, which no build made; {remedy}")
+
+
+def _is_bookkeeping(path: str) -> bool:
+    return path.startswith(f"{BOOKKEEPING}/")
 
 
 def _may_be_ours(path: str) -> bool:
     return (
-        path.startswith(f"{BOOKKEEPING}/")
+        _is_bookkeeping(path)
         or path in PAGES
-        or any(names.fullmatch(path) for names in (_SHARD, _REFERENCES, _FIGURE))
-        or path.endswith(UNFINISHED)  # of a process that was killed
+        or any(names.fullmatch(path) for names in (_SHARD, _REFERENCES, _FIGURE, _HALF_WRITTEN))
     )
 
 
@@ -87,7 +90,7 @@ def replaced_configs(folder: Place, key: str, tables: Collection[str]) -> set[st
 
 
 def left_over(folder: Place, names: Collection[str], paths: Collection[str]) -> list[str]:
-    """Files that are named as a build's are, and are none of this build's.
+    """Files that are named as a build's are, and are none of this build's, and what killed processes left.
 
     Args:
         names: of its shards.
@@ -96,7 +99,8 @@ def left_over(folder: Place, names: Collection[str], paths: Collection[str]) -> 
     return [
         path
         for path in files_below(folder)
-        if ((shard := _SHARD.fullmatch(path)) and shard["name"] not in names)
+        if _HALF_WRITTEN.fullmatch(path)
+        or ((shard := _SHARD.fullmatch(path)) and shard["name"] not in names)
         or (_REFERENCES.fullmatch(path) and path not in paths)
     ]
 
@@ -105,7 +109,7 @@ def left_over(folder: Place, names: Collection[str], paths: Collection[str]) -> 
 def locked(folder: Place, bookkeeping: str = BOOKKEEPING) -> Iterator[None]:
     """Hold a folder for one command; the lock goes with the process, however it ends.
 
-    An object store has no such locks: see `_check_undisturbed`.
+    An object store has no such locks: see `build._check_undisturbed`.
 
     Raises:
         BuildError: if another process holds it.
