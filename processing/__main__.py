@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 problems found in the data or on the way, 2 wrong usage.
 """
 
+import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -43,6 +44,7 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
         except ImportError as error:  # an extra is not installed
             raise click.UsageError(str(error)) from error
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # another would end this without the message
             raise click.ClickException("interrupted; run the same command again to go on") from None
 
     return run

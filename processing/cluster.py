@@ -29,7 +29,7 @@ import ImageNet3D
 from ImageNet3D import MAX_ANNOTATION_BYTES, RawTree, Survey, Unusable
 from processing import crops
 from processing.store import Place
-from processing.tasks import ClusterError, Elsewhere, Result, Task, WorkerDiedError
+from processing.tasks import ClusterError, Elsewhere, Result, Results, Task, WorkerDiedError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -116,7 +116,7 @@ def there(client: "Client | None", view: View) -> Elsewhere | None:
     return None if client is None else partial(_run, client, view)
 
 
-def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Iterator[tuple[int, Result]]:
+def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Results[Result]:
     """Do all tasks: the number of a task and its result, as they come.
 
     When all have begun, one that is late is begun once more, by a worker that is idle. Whichever is first

@@ -235,6 +235,62 @@ class TestInterrupted:
 
 OTHER_PYTHONS = [p for p in os.environ.get("IMAGENET3D_OTHER_PYTHONS", "").split(":") if p]
 
+# Six tasks; Ctrl-C comes after the first is begun, when Python drops what a handler of signals raises.
+UNHEARD = """
+import os, signal, sys, weakref
+from pathlib import Path
+from processing.tasks import Task, run
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+
+class Referred:
+    pass
+
+class Deleted:
+    def __del__(self):
+        press()
+
+class Tasks(list):
+    times = 0
+
+    def __iter__(self):
+        self.times += 1
+        for task in super().__iter__():
+            yield task
+            if self.times == 2:  # the first is to count the pictures
+                self.times += 1
+                thing = Deleted() if sys.argv[1] == "deleted" else Referred()
+                if sys.argv[1] == "referred":
+                    weakref.finalize(thing, press)
+                del thing
+
+def takes_no_time(number):
+    Path(sys.argv[3], f"done-{number}").touch()
+
+if __name__ == "__main__":
+    list(run(Tasks(Task(takes_no_time, (number,), 1, "") for number in range(6)), int(sys.argv[2]), "take"))
+"""
+
+
+@pytest.mark.parametrize("python", [sys.executable, *OTHER_PYTHONS])
+@pytest.mark.parametrize("moment", ["deleted", "referred"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_that_is_not_heard_at_once(tmp_path: Path, python: str, moment: str, workers: int) -> None:
+    (tmp_path / "script.py").write_text(UNHEARD)
+    process = subprocess.run(
+        [python, tmp_path / "script.py", moment, str(workers), tmp_path],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
+        start_new_session=True,
+        timeout=60,
+    )
+    assert process.returncode == -signal.SIGINT
+    assert not (tmp_path / "done-5").exists()
+    assert (b"ignored" in process.stderr) == (moment == "referred")  # said by Python
+
+
 # Six tasks of ten minutes for two workers; a task clears up behind itself.
 LONG_TASKS = """
 import os, sys, time
