@@ -122,7 +122,7 @@ def _run_in_processes(tasks: Sequence[Task[Result]], workers: int) -> Results[Re
         except (KeyboardInterrupt, GeneratorExit):  # the second where it came while no result was waited for
             for process in active_children():
                 if process not in others:
-                    process.terminate()  # see `_begin_worker`; a shard may take long to come to its end
+                    process.terminate()  # see `_end`; a shard may take long to come to its end
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
