@@ -235,9 +235,10 @@ class TestInterrupted:
 
 OTHER_PYTHONS = [p for p in os.environ.get("IMAGENET3D_OTHER_PYTHONS", "").split(":") if p]
 
-# Six tasks; Ctrl-C comes after the first is begun, when Python drops what a handler of signals raises.
-UNHEARD = """
-import os, signal, sys, weakref
+# Six tasks; Ctrl-C comes after the first is begun, when Python drops what a handler of signals raises, or
+# when the first has its result, and the others take ten minutes.
+ODD_MOMENTS = """
+import os, signal, sys, time, weakref
 from pathlib import Path
 from processing.tasks import Task, run
 
@@ -265,19 +266,27 @@ class Tasks(list):
                     weakref.finalize(thing, press)
                 del thing
 
-def takes_no_time(number):
+    def __getitem__(self, number):  # asked for when there is a result
+        if sys.argv[1] == "result":
+            press()
+        return super().__getitem__(number)
+
+def takes_time(number, seconds):
+    time.sleep(seconds)
     Path(sys.argv[3], f"done-{number}").touch()
 
 if __name__ == "__main__":
-    list(run(Tasks(Task(takes_no_time, (number,), 1, "") for number in range(6)), int(sys.argv[2]), "take"))
+    seconds = [0] + 5 * [600 if sys.argv[1] == "result" else 0]
+    tasks = Tasks(Task(takes_time, (number, each), 1, "") for number, each in enumerate(seconds))
+    list(run(tasks, int(sys.argv[2]), "take"))
 """
 
 
 @pytest.mark.parametrize("python", [sys.executable, *OTHER_PYTHONS])
-@pytest.mark.parametrize("moment", ["deleted", "referred"])
+@pytest.mark.parametrize("moment", ["deleted", "referred", "result"])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_that_is_not_heard_at_once(tmp_path: Path, python: str, moment: str, workers: int) -> None:
-    (tmp_path / "script.py").write_text(UNHEARD)
+def test_ctrl_c_at_an_odd_moment(tmp_path: Path, python: str, moment: str, workers: int) -> None:
+    (tmp_path / "script.py").write_text(ODD_MOMENTS)
     process = subprocess.run(
         [python, tmp_path / "script.py", moment, str(workers), tmp_path],
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
