@@ -28,7 +28,7 @@ from benchmarks import inputs
 from benchmarks.environments import has
 from benchmarks.measuring import Setting, Table, Usage, alternate, apart, command, median, ratio
 from ImageNet3D import POSE_FIELDS, RawTree
-from processing.build import build
+from processing.build.command import build
 
 PICTURES = 4000
 WORKERS = 2

@@ -17,9 +17,9 @@ import trimesh
 
 from benchmarks.measuring import Setting, Table, command
 from ImageNet3D import CATEGORIES
-from processing.draw import draw
-from processing.mesh import Mesh, parse_mesh
-from processing.preview import write_preview
+from processing.drawing.draw import draw
+from processing.drawing.mesh import Mesh, parse_mesh
+from processing.preview.command import write_preview
 
 SIZE = (500, 375)  # the most common size of the release
 VIEWPORT = 3000

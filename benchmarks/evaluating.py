@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.measuring import Setting, Table, Usage, alternate, apart, command, median, ratio
 from ImageNet3D import ANGLES, CATEGORIES, OBJECT_STATUS
-from processing.evaluate import evaluate
+from processing.evaluate.command import evaluate
 
 OBJECTS = 10**6
 LOOPED = 10**4  # objects that the loop is timed on

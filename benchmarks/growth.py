@@ -21,8 +21,8 @@ from benchmarks import inputs
 from benchmarks.build import WHOLE, WORKERS, from_generator, once, ours, tar
 from benchmarks.measuring import Setting, Table, apart, command
 from ImageNet3D import CATEGORIES, Listing, RawTree
-from processing.plan import DEFAULT_SHARD_SIZE, parsed_size, plan_shards
-from processing.verify import verify
+from processing.build.plan import DEFAULT_SHARD_SIZE, parsed_size, plan_shards
+from processing.verify.command import verify
 
 SIZES = (1_000, 10_000, 100_000)
 VERIFIED = 10_000  # the largest that is verified too: that decodes every picture

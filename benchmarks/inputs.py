@@ -5,7 +5,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from ImageNet3D import MAX_ANNOTATION_BYTES, MAX_PICTURE_BYTES, SPLITS, Entry, RawTree, Survey, survey
-from processing.sample import write_sample
+from processing.sample.command import write_sample
 
 CATEGORIES, IMAGES_PER_CATEGORY = 24, 8  # of the synthetic tree that is repeated
 

@@ -18,7 +18,7 @@ from datasets import load_dataset
 from benchmarks import inputs
 from benchmarks.measuring import Setting, Table, Usage, alternate, apart, command, median, ratio
 from ImageNet3D import ImageNet3D
-from processing.build import build
+from processing.build.command import build
 
 PICTURES = 2000
 CONFIG = "pose"

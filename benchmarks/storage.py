@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from benchmarks import inputs
 from benchmarks.measuring import Setting, Table, command
 from ImageNet3D import POSE_FIELDS, RawTree, survey
-from processing.build import build
+from processing.build.command import build
 
 CONFIGS = ("pose", "classification", "captions")
 

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from benchmarks import environments, inputs
 from benchmarks.measuring import Setting, Table, alternate, command, median, ratio
-from processing.build import build
+from processing.build.command import build
 
 PICTURES = 4000  # of the release that is streamed
 SHARDS = 8  # so that one is as large as those of the release

@@ -2,7 +2,7 @@
 
 Both halves are computed with `processing.geometry`, so the figure cannot disagree with the code: on the left
 the object's space with the camera in it, on the right the picture that this camera takes, with the box and
-the outline of the car as `processing.draw` finds them. Colours are chosen
+the outline of the car as `processing.drawing.draw` finds them. Colours are chosen
 to be read on white and on dark pages alike, since an SVG in a page does not know the page's theme.
 """
 
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ImageNet3D import POSE_FIELDS
-from processing.draw import AXIS_COLORS, BOX_COLOR, layers
+from processing.drawing.draw import AXIS_COLORS, BOX_COLOR, layers
+from processing.drawing.mesh import Mesh
 from processing.geometry import camera_position, project, rotation_from_viewpoint
-from processing.mesh import Mesh
 
 TARGET = Path(__file__).with_name("camera.svg")
 

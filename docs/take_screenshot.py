@@ -16,8 +16,8 @@ import PIL.Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from processing.preview import write_preview
-from processing.sample import write_sample
+from processing.preview.command import write_preview
+from processing.sample.command import write_sample
 
 TARGET = Path(__file__).with_name("preview.webp")
 SIZE = (1400, 880)  # of the window, pixels

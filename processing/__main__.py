@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 import ImageNet3D
-from processing.plan import DEFAULT_SHARD_SIZE, parsed_size
+from processing.build.plan import DEFAULT_SHARD_SIZE, parsed_size
 
 
 def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
@@ -21,11 +21,11 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
-        from processing.build import BuildError
-        from processing.repository import PublishError
-        from processing.shards import ReplacedError
-        from processing.store import PlaceError
-        from processing.tasks import ClusterError, WorkerDiedError
+        from processing.build.command import BuildError
+        from processing.build.shards import ReplacedError
+        from processing.publish.repository import PublishError
+        from processing.runtime.store import PlaceError
+        from processing.runtime.tasks import ClusterError, WorkerDiedError
 
         try:
             command(*args, **kwargs)
@@ -98,7 +98,7 @@ def main() -> None:
 @_told_plainly
 def sample(out: str, categories: int, images_per_category: int, seed: int) -> None:
     """Write a synthetic raw tree, in which picture, mesh, pose and box agree, to OUT."""
-    from processing.sample import write_sample
+    from processing.sample.command import write_sample
 
     try:
         write_sample(out, categories, images_per_category, seed)
@@ -133,7 +133,7 @@ def build(raw: str, out: str, **options: Any) -> None:
 
     Run the same command again to continue a build that was interrupted.
     """
-    from processing.build import build
+    from processing.build.command import build
 
     click.echo(str(build(raw, out, **options)))
 
@@ -149,8 +149,8 @@ def verify(out: str, **options: Any) -> None:
 
     Exits with 1, and a table of what is wrong and what to do, unless all is well.
     """
-    from processing.checks import problems_table
-    from processing.verify import verify
+    from processing.verify.checks import problems_table
+    from processing.verify.command import verify
 
     if problems := verify(out, **options):
         raise click.ClickException(problems_table(problems))
@@ -173,8 +173,8 @@ def crop(raw: str, out: str, mode: str, size: int, target_distance: float, **whe
     center scales objects to one distance and puts them at the centre, for 3D pose; fit scales the whole
     picture to fit, for 6D pose. Run the same command again to continue after an interruption.
     """
-    from processing.crop_tree import write_crop_tree
-    from processing.crops import CropOptions
+    from processing.crop.command import write_crop_tree
+    from processing.crop.pixels import CropOptions
 
     try:
         options = CropOptions(mode, size, target_distance)
@@ -214,8 +214,8 @@ def preview(source: str, page: str, per_category: int, seed: int, **selected: An
 
     The options choose what all of the page is about, its plots and books too.
     """
-    from processing.preview import write_preview
-    from processing.preview_sources import Selection
+    from processing.preview.command import write_preview
+    from processing.preview.sources import Selection
 
     if Path(page).is_dir():
         raise click.UsageError(
@@ -257,7 +257,7 @@ def evaluate(
     rotation of nine numbers (`rotation`, or r00 to r22 in CSV); with a `category` they also count as
     classification.
     """
-    from processing.evaluate import DatasetError, PredictionError, check_plot, evaluate
+    from processing.evaluate.command import DatasetError, PredictionError, check_plot, evaluate
 
     try:
         if plot_file:
@@ -300,7 +300,7 @@ def publish(out: str, repo: str, **options: Any) -> None:
     """
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-    from processing.publish import publish
+    from processing.publish.command import publish
 
     try:
         validate_repo_id(repo)

@@ -8,8 +8,8 @@ from pathlib import Path
 import object_store
 import pytest
 
-from processing.build import build
-from processing.sample import write_sample
+from processing.build.command import build
+from processing.sample.command import write_sample
 
 PROJECT = Path(__file__).parents[1]
 SHARED = PROJECT.parent / "shared" / "raw"

@@ -12,7 +12,7 @@ from conftest import PROJECT
 
 import ImageNet3D
 from ImageNet3D import RawTree
-from processing.plan import plan_shards
+from processing.build.plan import plan_shards
 
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 

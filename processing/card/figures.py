@@ -1,0 +1,121 @@
+"""Figures of the card, drawn from the built shards: the preview page's plots, as SVG files that stand alone.
+
+An SVG in a page cannot know the page's theme, so its colours are chosen to be read on white and on dark
+alike. matplotlib, of the extra `figures`, draws; without it a build goes on and says that its card has no
+plots.
+"""
+
+import html
+import importlib.util
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+import dataset_card
+from ImageNet3D import ANGLES, CATEGORIES, OBJECT_STATUS, POSE_FIELDS
+from processing.card.plots import Plot, Statistics, draw_plots
+from processing.runtime.store import Place, names_in, read_columns, remove_tree, write_whole
+
+FIGURES = "figures"  # their folder in the built folder
+CAMERA = Path(dataset_card.__file__).with_name("camera.svg")
+
+# Contrasts with white and with near-black pages of 4 and more.
+_STYLE = (
+    "svg{color:#747b85;--line:#80808055;--first:#3f83d0;--second:#d9822b;--third:#9aa0a8;"
+    "font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}"
+)
+_POSE_COLUMNS = ["image_id", "width", "height", "category", "object_status", "dense", *POSE_FIELDS]
+_PICTURE_COLUMNS = ["width", "height", "label"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the card.
+
+    Attributes:
+        name: such as "picture-sizes".
+        alt: what it shows, in words.
+    """
+
+    name: str
+    alt: str
+
+    @property
+    def path(self) -> str:
+        """Inside the built folder."""
+        return f"{FIGURES}/{self.name}.svg"
+
+
+def can_draw() -> bool:
+    """Whether matplotlib is there."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def write_figures(folder: Place) -> list[Figure]:
+    """Write the plots, where they can be drawn, and the figure of the camera; give the plots back."""
+    plots = draw_plots(read_statistics(folder)) if can_draw() else []
+    figures = []
+    for plot in plots:
+        figure = Figure(plot.title.lower().replace(" ", "-"), f"{plot.title}: {plot.note}")
+        write_whole(folder / figure.path, _standing_alone(plot).encode())
+        figures.append(figure)
+    write_whole(folder / FIGURES / CAMERA.name, CAMERA.read_bytes())
+    return figures
+
+
+def clear_figures(folder: Place) -> None:
+    """Remove what another build wrote."""
+    remove_tree(folder / FIGURES)
+
+
+def read_statistics(folder: Place) -> Statistics:
+    """Count the objects of pose and the pictures of classification (of pose, where it is not built).
+
+    Only columns of numbers are read: no picture leaves the disk.
+    """
+    statistics = Statistics()
+    for table in _tables(folder, "pose", _POSE_COLUMNS):
+        _count_objects(table, statistics)
+    for table in _tables(folder, "classification", _PICTURE_COLUMNS):
+        statistics.sizes.update(_pairs(table, "width", "height"))
+    if not statistics.sizes:
+        for table in _tables(folder, "pose", ["image_id", "width", "height"]):
+            pictures = table.group_by(table.column_names, use_threads=False).aggregate([])
+            statistics.sizes.update(_pairs(pictures, "width", "height"))
+    return statistics
+
+
+def _tables(folder: Place, config: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    for name in names_in(folder / config):
+        if name.endswith(".parquet"):
+            yield read_columns(folder / config / name, columns)
+
+
+def _pairs(table: pa.Table, first: str, second: str) -> Iterator[tuple]:
+    return zip(table[first].to_pylist(), table[second].to_pylist(), strict=True)
+
+
+def _count_objects(table: pa.Table, statistics: Statistics) -> None:
+    names = [CATEGORIES[label] for label in table["category"].to_pylist()]
+    statistics.objects.update(names)
+    statistics.posed.update(names)
+    statistics.distances.extend(table["distance"].to_numpy())
+    for angle in ANGLES:
+        statistics.angles[angle].extend(array("d", table[angle].to_numpy()))
+    statistics.quality.update(
+        (None if status is None else OBJECT_STATUS[status], dense)
+        for status, dense in _pairs(table, "object_status", "dense")
+    )
+
+
+def _standing_alone(plot: Plot) -> str:
+    """The plot with its own colours, its size, and what it shows for those who cannot see it."""
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', plot.svg).groups()
+    head, body = re.split(r"(?<=>)", str(plot.svg), maxsplit=1)
+    words = (("title", plot.title), ("desc", plot.note), ("style", _STYLE))
+    inside = "".join(f"<{tag}>{html.escape(text, quote=False)}</{tag}>" for tag, text in words)
+    return f'{head[:-1]} width="{width}" height="{height}" role="img">{inside}{body}'

@@ -1,0 +1,41 @@
+"""The rows of the config object_centric: centred crops with their annotations in pixels of the crop."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+import ImageNet3D
+from ImageNet3D import CATEGORY_IDS, OBJECT_STATUS, POSE_FIELDS, Finding, Picture
+from processing.crop.pixels import Crop, CropOptions, crops
+
+OPTIONS = CropOptions(mode="center", size=512, target_distance=4.0)
+
+
+def rows(pictures: Sequence[Picture], findings: list[Finding]) -> pa.Table:
+    """The rows of some pictures, in their order, as an Arrow table of the config's features.
+
+    Args:
+        findings: gets one finding for each object whose picture cannot be decoded.
+    """
+    found = [_row(picture, item) for picture in pictures for item in crops(picture, OPTIONS, findings)]
+    schema = pa.schema(list(ImageNet3D.config_features("object_centric").arrow_schema))
+    return pa.Table.from_pylist(found, schema)
+
+
+def _row(picture: Picture, crop: Crop) -> dict[str, Any]:
+    entry, item = picture.entry, crop.place.annotation(crop.item)
+    return {
+        "image": {"bytes": crop.jpeg(), "path": f"{entry.stem}_{item.index:02d}.JPEG"},
+        "image_id": entry.image_id,
+        "object_index": item.index,
+        "width": crop.image.width,
+        "height": crop.image.height,
+        "category": CATEGORY_IDS[entry.category],
+        "known": entry.known,
+        "bbox": item.bbox,
+        **{name: getattr(item, name) for name in (*POSE_FIELDS, "cad_index", "dense")},
+        "object_status": OBJECT_STATUS.index(item.object_status),
+        "resize_rate": crop.place.scale,
+        "offset": crop.place.offset,
+    }

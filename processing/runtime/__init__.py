@@ -1,0 +1,1 @@
+"""Where work runs and files go: processes, clusters, stores."""

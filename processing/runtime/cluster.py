@@ -1,0 +1,332 @@
+"""Runs tasks on a Dask cluster of any kind: processes of this machine, Slurm, Kubernetes.
+
+A task is a shard. What a worker makes is in the folder and what it returns is small, so that nothing is lost
+with a worker but the shard it was at, which the scheduler gives to another. A worker whose code or whose view
+of the files is not that of this process is refused before its first task: it would write other bytes, or take
+a release that it does not see for missing pictures.
+"""
+
+import hashlib
+import pickle
+import socket
+import statistics
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+import ImageNet3D
+from ImageNet3D import MAX_ANNOTATION_BYTES, RawTree, Survey, Unusable
+from processing.crop import pixels
+from processing.runtime.fingerprint import code_fingerprint
+from processing.runtime.store import Place
+from processing.runtime.tasks import ClusterError, Elsewhere, Result, Results, Task, WorkerDiedError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+# A task that takes so many times as long as one of its size is begun on an idle worker too.
+LATE = 3
+
+WITNESSES = 8  # annotations of the release that a worker must read as they are read here
+
+
+@dataclass(frozen=True)
+class View:
+    """What every worker must see as this process does.
+
+    Attributes:
+        file: a file in the folder of the command, which is there already.
+        tree: the raw release, if the command reads it.
+        names: some of its files.
+    """
+
+    file: Place
+    tree: RawTree | None = None
+    names: tuple[str, ...] = ()
+
+
+def view_of(file: Place, survey: Survey | None) -> View:
+    """A file of the folder, and some annotations from all over the release."""
+    if survey is None:
+        return View(file)
+    entries = [entry for split in survey.entries.values() for entry in split if entry.size]
+    some = entries[:: max(1, len(entries) // WITNESSES)][:WITNESSES]
+    return View(file, survey.release.tree, tuple(entry.annotation_file for entry in some))
+
+
+@contextmanager
+def joined(scheduler: str | None) -> "Iterator[Client | None]":
+    """A connection to a cluster; None without a scheduler.
+
+    Args:
+        scheduler: an address such as tcp://host:8786, or the path of a scheduler file.
+
+    Raises:
+        ClusterError: if Dask is not installed, no scheduler answers there, or one of another version.
+    """
+    if scheduler is None:
+        yield None
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ClusterError(
+            '--scheduler needs Dask: pip install "dask[distributed]", in the version that the cluster has'
+        ) from None
+    is_file = Path(scheduler).is_file()
+    if not is_file and ":" not in scheduler:
+        raise ClusterError(f"{scheduler}: no such scheduler file, and no address such as tcp://host:8786")
+    place = {"scheduler_file" if is_file else "address": scheduler}
+    try:
+        client = Client(**place, name="ImageNet3D", set_as_default=False)
+    except Exception as error:  # one of another version may answer anything
+        raise ClusterError(
+            f"{scheduler}: no Dask scheduler answers there, or one of another version ({error}); start one, "
+            "or correct the address"
+        ) from error
+    with client:
+        _refuse_other_dask(client)
+        yield client
+
+
+def _refuse_other_dask(client: "Client") -> None:
+    """Scheduler and workers of another version than this process's may wait for each other for ever."""
+    versions = client.get_versions()
+    mine = versions["client"]["packages"]["distributed"]
+    for who, found in {"the scheduler": versions["scheduler"], **versions["workers"]}.items():
+        if (theirs := found["packages"]["distributed"]) != mine:
+            raise ClusterError(
+                f"{client.scheduler.address}: {who} has Dask {theirs}, this command has {mine}; "
+                "install the same on all machines"
+            )
+
+
+def there(client: "Client | None", view: View) -> Elsewhere | None:
+    """The way in which `tasks.run` has a cluster do the work."""
+    return None if client is None else partial(_run, client, view)
+
+
+def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Results[Result]:
+    """Do all tasks: the number of a task and its result, as they come.
+
+    When all have begun, one that is late is begun once more, by a worker that is idle. Whichever is first
+    counts; both write the same bytes.
+
+    Leaving early cancels what is queued. A task that a worker is at goes on there: what it finishes, the next
+    run of the same command need not do again, and a folder that another command has begun it leaves alone.
+
+    Raises:
+        ClusterError: if the scheduler is lost, or a worker has another view or other code.
+        WorkerDiedError: if the workers that are given one task go on dying. What a task raises is raised.
+    """
+    attempts = _Attempts(client, view, tasks)
+    waiting = iter(range(len(tasks)))
+    told = False
+    try:
+        while attempts.left:
+            alone = not client.nthreads()
+            if alone and not told:
+                tqdm.write(f"{client.scheduler.address}: has no worker; waiting for one", file=sys.stderr)
+            told = alone
+            for number in islice(waiting, attempts.room()):
+                attempts.begin(number)
+            for number in islice(attempts.late(), attempts.room()):
+                attempts.begin(number)
+            yield from attempts.finished()
+    finally:
+        attempts.cancel()
+
+
+class _Attempts:
+    """What the cluster is at: tasks, some of them twice."""
+
+    def __init__(self, client: "Client", view: View, tasks: Sequence[Task[Any]]) -> None:
+        self._client, self._view, self._tasks = client, view, tasks
+        self._expected, self._run = sight(view), uuid.uuid4().hex
+        self._running: dict[Future, tuple[int, float]] = {}  # number of the task, when it began
+        self._begun = Counter[int]()
+        self._pace: list[float] = []  # seconds a picture, of the tasks that are done
+        self.left = set(range(len(tasks)))  # numbers of those without a result
+
+    def room(self) -> int:
+        """How many more can begin: no worker has a queue, which would be stuck if that worker were."""
+        threads = max(1, sum(self._client.nthreads().values()))
+        return max(0, threads - len(self._running))  # a worker may have died since
+
+    def begin(self, number: int) -> None:
+        """Give a task to the cluster."""
+        task = self._tasks[number]
+        call = pickle.dumps(_Call(self._view, self._expected, task))
+        self._begun[number] += 1
+        key = f"{task.function.__name__}-{self._run}-{number}-{self._begun[number]}"
+        future = self._client.submit(pickle.loads, call, key=key, pure=False)
+        self._running[future] = number, time.monotonic()
+
+    def late(self) -> Iterator[int]:
+        """The tasks that take so long that it is time for another worker to try."""
+        if not self._pace:
+            return
+        pace, now = statistics.median(self._pace), time.monotonic()
+        for number, began in list(self._running.values()):
+            expected = max(1.0, pace * self._tasks[number].pictures)
+            if self._begun[number] == 1 and now - began > LATE * expected:
+                yield number
+
+    def finished(self) -> Iterator[tuple[int, Any]]:
+        """The number and result of what has finished, when anything has or after a second."""
+        from distributed import CancelledError, wait
+
+        try:
+            with self._client.as_current(), suppress(TimeoutError):
+                wait(list(self._running), timeout=1, return_when="FIRST_COMPLETED")
+        except CancelledError as error:
+            raise self._lost() from error
+        for future in [future for future in self._running if future.done()]:
+            number, began = self._running.pop(future)
+            if number not in self.left:
+                continue  # begun twice; what became of the slower one does not matter
+            self._pace.append((time.monotonic() - began) / max(1, self._tasks[number].pictures))
+            result = self._result(future, self._tasks[number].name)
+            self.left.remove(number)
+            yield number, result
+
+    def _result(self, future: "Future", name: str) -> Any:
+        from distributed import CancelledError, KilledWorker
+
+        try:
+            return future.result()
+        except KilledWorker as error:
+            raise WorkerDiedError(
+                f"{name}: {error.allowed_failures + 1} workers died at it, the last on "
+                f"{error.last_worker.address}, perhaps for want of memory; look at their logs, give workers "
+                "more memory, and run the same command again to go on"
+            ) from error
+        except (ImportError, AttributeError) as error:
+            if isinstance(error, AttributeError) and "Can't get attribute" not in str(error):
+                raise
+            raise ClusterError(
+                f"a worker of {self._client.scheduler.address} cannot import this command's code ({error}); "
+                "install it on all machines: pip install --editable . in the folder of this project"
+            ) from error
+        except CancelledError as error:
+            raise self._lost() from error
+
+    def _lost(self) -> ClusterError:
+        return ClusterError(
+            f"{self._client.scheduler.address}: the scheduler was lost; start it again, and run the same "
+            "command to go on"
+        )
+
+    def cancel(self) -> None:
+        """Give up what has not finished."""
+        with suppress(Exception):  # of a scheduler that is gone
+            self._client.cancel(list(self._running))
+
+
+# --------------------------------------------------------------------------------------------------------
+# On a worker
+# --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A task in a form that any worker and the scheduler take: to unpickle it is to do it.
+
+    A function of this module would make a worker that cannot import it end, without a word to anybody.
+    """
+
+    view: View
+    expected: Mapping[str, str]
+    task: Task[Any]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return perform, (self.view, self.expected, self.task.function, self.task.arguments)
+
+
+def perform(
+    view: View, expected: Mapping[str, str], function: Callable[..., Result], arguments: tuple[Any, ...]
+) -> Result:
+    """Do a task in a worker, which looks around first if it has not yet.
+
+    Args:
+        expected: what it must see, as of `sight`.
+
+    Raises:
+        ClusterError: if this process sees anything else.
+    """
+    _look_around(view, expected)
+    try:
+        return function(*arguments)
+    except RecursionError as error:
+        message = f"{function.__name__}: {error}"
+    raise RuntimeError(message)  # Dask cannot send so deep a traceback, and would wait for it for ever
+
+
+_alike: set[tuple[tuple[str, str], ...]] = set()  # what this worker has compared and found the same
+
+
+def _look_around(view: View, expected: Mapping[str, str]) -> None:
+    key = tuple(expected.items())
+    if key in _alike:
+        return
+    seen = sight(view)
+    for what, state in expected.items():
+        if seen[what] != state:
+            raise ClusterError(
+                f"{what}: a worker on {socket.gethostname()} has {seen[what]}, this command has {state}; "
+                + _remedy(what, view)
+            )
+    _alike.add(key)
+
+
+def _remedy(what: str, view: View) -> str:
+    if what == str(view.file):
+        return "OUT must be on storage that all machines share, under the same path"
+    if view.tree is not None and what.startswith(view.tree.path):
+        return "RAW must be on storage that all machines share, under the same path"
+    return "install the same on all machines"
+
+
+def sight(view: View) -> dict[str, str]:
+    """What this process sees of all that a result depends on: what -> its state."""
+    seen = {"the code of ImageNet3D": _code(), **_versions()}
+    try:
+        seen[str(view.file)] = _digest(view.file.read_bytes())
+    except OSError as error:
+        seen[str(view.file)] = str(error.strerror)
+    for name in view.names:
+        try:
+            data = view.tree.read(name, MAX_ANNOTATION_BYTES, "annotation_too_large")
+            state = _digest(data)
+        except (OSError, Unusable, ImageNet3D.ReleaseError) as error:
+            state = "no such file" if isinstance(error, FileNotFoundError) else type(error).__name__
+        seen[f"{view.tree.path}: {name}"] = state
+    return seen
+
+
+def _versions() -> dict[str, str]:
+    """The packages that bytes depend on."""
+    names = ("pyarrow", "datasets", "numpy")
+    return {
+        **{name: metadata.version(name) for name in names},
+        "Pillow and its resizer": str(pixels.libraries()),
+    }
+
+
+def _code() -> str:
+    return code_fingerprint()[:12]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""A synthetic release to try things on, in which picture, mesh, pose and box agree."""

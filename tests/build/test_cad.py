@@ -1,0 +1,408 @@
+"""The config cad: rows, thumbnails, hostile meshes, resuming, and what happens without trimesh."""
+
+import functools
+import io
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+import time
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import trimesh
+from click.testing import CliRunner
+from conftest import PROJECT
+from PIL import Image
+from raw_tree import MESH, TOP, RawTreeWriter, zip_of
+from reference import read_off
+
+from ImageNet3D import CATEGORIES, REASONS
+from processing.__main__ import main
+from processing.build.command import NO_MESHES, build
+from processing.build.references import _cut, _row_groups
+from processing.drawing import mesh as meshes
+from processing.drawing.mesh import Mesh, glb_bytes, parse_mesh
+from processing.drawing.thumbnail import thumbnail
+from processing.preview.command import open_source
+from processing.verify.command import verify
+
+
+@pytest.fixture(scope="module")
+def loaded(built_real: Path, tmp_path_factory: pytest.TempPathFactory) -> datasets.Dataset:
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return datasets.load_dataset(str(built_real), "cad", split="train", cache_dir=cache)
+
+
+def off(vertices: object, *faces: object) -> bytes:
+    """An OFF file as text."""
+    rows = [*np.atleast_2d(vertices), *((len(face), *face) for face in faces)]
+    text = "\n".join(" ".join(map(str, row)) for row in rows)
+    return f"OFF\n{len(np.atleast_2d(vertices))} {len(faces)} 0\n{text}\n".encode()
+
+
+class TestRows:
+    def test_every_mesh_of_the_release_has_a_row(self, loaded: datasets.Dataset, real_folder: Path) -> None:
+        files = sorted(real_folder.glob("imagenet3d_v1/CAD/*/*.off"))
+        keys = [(CATEGORIES[row["category"]], row["cad_index"]) for row in loaded.remove_columns("image")]
+        assert keys == [(file.parent.name, int(file.stem)) for file in files]
+        assert len(keys) > 100
+
+    def test_vertices_and_triangles_are_those_of_the_release(
+        self, loaded: datasets.Dataset, real_folder: Path
+    ) -> None:
+        """Read as a user would, with no option that keeps trimesh from tidying up."""
+        for row in loaded.select(range(0, len(loaded), 3)).remove_columns("image"):
+            name = CATEGORIES[row["category"]]
+            vertices, faces = read_off(real_folder / f"imagenet3d_v1/CAD/{name}/{row['cad_index']:02d}.off")
+            assert row["mesh"]["path"] == f"{name}_{row['cad_index']:02d}.glb"
+            scene = trimesh.load(io.BytesIO(row["mesh"]["bytes"]), file_type="glb")
+            (node,) = scene.graph.nodes_geometry
+            turned, geometry = scene.graph[node]
+            assert np.array_equal(turned, np.eye(4))
+            found = scene.geometry[geometry]
+            assert np.array_equal(found.vertices, np.float32(vertices))
+            assert len(found.faces) == row["num_faces"] == sum(len(face) - 2 for face in faces)
+            if all(len(face) == 3 for face in faces):
+                assert np.array_equal(found.faces, faces)
+            assert row["num_vertices"] == len(vertices)
+            used = vertices[sorted(set(itertools.chain.from_iterable(faces)))]
+            assert row["bounds"] == [used.min(axis=0).tolist(), used.max(axis=0).tolist()]
+            assert np.array_equal(np.float32(row["bounds"]), found.bounds)
+
+    def test_casts_to_mesh(self, loaded: datasets.Dataset) -> None:
+        rows = loaded.cast_column("mesh", datasets.Mesh())
+        for row in rows.select(range(5)):
+            mesh = row["mesh"].to_mesh()
+            assert (len(mesh.vertices), len(mesh.faces)) == (row["num_vertices"], row["num_faces"])
+
+    def test_glb_has_positions_and_triangles_alone(self, loaded: datasets.Dataset) -> None:
+        data = loaded[0]["mesh"]["bytes"]
+        described = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])
+        (primitive,) = described["meshes"][0]["primitives"]
+        assert list(primitive["attributes"]) == ["POSITION"]
+        assert primitive["mode"] == 4
+        assert "materials" not in described
+
+    def test_the_preview_finds_the_meshes(self, built_real: Path, real_folder: Path) -> None:
+        source, raw = open_source(str(built_real)), open_source(str(real_folder / "imagenet3d_v1"))
+        found, expected = (opened.mesh("bed", 3) for opened in (source, raw))
+        assert np.array_equal(found.vertices, np.float32(expected.vertices))
+        assert np.array_equal(found.faces, expected.faces)
+
+    def test_files_are_cut_by_size_and_numbered(self, built_real: Path) -> None:
+        paths = sorted(built_real.glob("cad/*"))
+        total = len(paths)
+        assert total > 4
+        assert [path.name for path in paths] == [
+            f"train-{i:05d}-of-{total:05d}.parquet" for i in range(total)
+        ]
+        assert all(path.stat().st_size < 2.2e6 for path in paths)
+        columns = [pq.read_metadata(path).row_group(0).column(0).compression for path in paths]
+        assert set(columns) == {"UNCOMPRESSED"}
+
+
+class TestLimits:
+    def test_row_groups_are_cut_by_rows_and_bytes(self) -> None:
+        def row(size: int) -> dict:
+            return {"image": {"bytes": b""}, "mesh": {"bytes": bytes(size)}}
+
+        groups = list(_row_groups(row(1) for _ in range(250)))
+        assert [len(group) for group in groups] == [100, 100, 50]
+        groups = list(_row_groups(row(4 * 10**7) for _ in range(5)))
+        assert [len(group) for group in groups] == [2, 2, 1]
+
+    def test_a_mesh_larger_than_a_shard_stands_alone(self) -> None:
+        class Entry:
+            def __init__(self, size: int) -> None:
+                self.size = size
+
+        sizes = [[entry.size for entry in part] for part in _cut(map(Entry, [9, 1, 1, 1, 3, 9]), 3)]
+        assert sizes == [[9], [1, 1, 1], [3], [9]]
+
+
+class TestThumbnail:
+    @staticmethod
+    def drawn(vertices: object, *faces: tuple[int, ...]) -> np.ndarray:
+        """Where a mesh is drawn."""
+        mesh = parse_mesh(off(vertices, *faces), "x.off")
+        pixels = np.asarray(Image.open(io.BytesIO(thumbnail(mesh, "x.off"))), int)
+        return np.abs(pixels - pixels[0, 0]).sum(axis=-1) > 20
+
+    def test_is_a_small_picture_of_fixed_size(self, loaded: datasets.Dataset) -> None:
+        for image in loaded["image"][:10]:
+            assert (image.format, image.mode, image.size) == ("PNG", "RGB", (256, 256))
+
+    @pytest.mark.parametrize(
+        ("x", "y", "side"),
+        [(0.9, 0, 1), (-0.9, 0, -1), (0, -0.9, -1), (0, 0.9, 1)],
+        ids="right left front back".split(),
+    )
+    def test_shows_up_right_and_front_where_they_are(self, x: float, y: float, side: int) -> None:
+        """A pole on a plate, seen from 30° to the right of the front, which is towards -y."""
+        plate = [(-1, -1, 0), (1, -1, 0), (1, 1, 0), (-1, 1, 0)]
+        pole = [(x - 0.05, y, 0), (x + 0.05, y, 0), (x + 0.05, y, 2), (x - 0.05, y, 2)]
+        rows, columns = np.nonzero(self.drawn([*plate, *pole], (0, 1, 2, 3), (4, 5, 6, 7)))
+        top = columns[rows == rows.min()]
+        assert np.ptp(top) < 10
+        assert np.sign(top.mean() - columns[rows > 128].mean()) == side
+
+    def test_fills_the_picture_but_for_a_margin(self) -> None:
+        box = np.array(list(itertools.product((5, 7), (-3, -2), (0, 1))))
+        faces = [(0, 1, 3, 2), (4, 5, 7, 6), (0, 1, 5, 4), (2, 3, 7, 6), (0, 2, 6, 4), (1, 3, 7, 5)]
+        rows, columns = np.nonzero(self.drawn(box, *faces))
+        margin = round(256 * 0.06)
+        assert abs(columns.min() - margin) <= 1 >= abs(columns.max() - (255 - margin))
+        assert abs((rows.min() + rows.max()) / 2 - 127.5) <= 1
+
+    @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e3, 3e38])
+    def test_any_size_and_place_is_drawn_alike(self, scale: float) -> None:
+        vertices = np.array([(0, 0, 0), (1, 0, 0), (0, -1, 0), (0, 0, 1)])
+        faces = [(0, 1, 2), (0, 1, 3), (0, 2, 3), (1, 2, 3)]
+        expected = self.drawn(vertices, *faces)
+        found = self.drawn(vertices * scale, *faces)
+        assert (expected != found).mean() < 0.002
+        assert expected.mean() > 0.1
+
+    def test_a_mesh_without_extent_is_an_empty_picture(self) -> None:
+        assert not self.drawn([(1, 1, 1)] * 3, (0, 1, 2)).any()
+
+
+# --------------------------------------------------------------------------------------------------------
+# Hostile meshes
+# --------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def curtains() -> bytes:
+    """Thousands of triangles, each as large as the picture: minutes to draw."""
+    count = 3000
+    vertices = [(x, y, z) for y in np.linspace(-1e-3, 1e-3, count) for x, z in ((-1, -1), (1, -1), (0, 1))]
+    return off(vertices, *((3 * i, 3 * i + 1, 3 * i + 2) for i in range(count)))
+
+
+def fan(corners: int) -> bytes:
+    """One polygon of many corners."""
+    return off([(0, 0, 0), (1, 0, 0), (0, 1, 0)], [i % 3 for i in range(corners)])
+
+
+TRIANGLE = [(0, 0, 0), (1, 0, 0), (0, 1, 0)]
+
+# name -> (bytes, reason; "" where the mesh is usable)
+HOSTILE: dict[str, tuple[bytes, str]] = {
+    "sound": (MESH, ""),
+    "comments": (MESH.replace(b"OFF\n", b"OFF # a mesh\n# of one triangle\n"), ""),
+    "windows-line-ends": (MESH.replace(b"\n", b"\r\n"), ""),
+    "colours": (MESH.replace(b"3 0 1 2", b"3 0 1 2 255 0 0"), ""),
+    "a-pentagon": (off([*TRIANGLE, (1, 1, 0), (2, 2, 2)], (0, 1, 2, 3, 4)), ""),
+    "no-extent": (off([(1, 1, 1)] * 3, (0, 1, 2)), ""),
+    "largest-numbers": (off([(3e38, 0, 0), (-3e38, 0, 0), (0, 3e38, 0)], (0, 1, 2)), ""),
+    "unused-vertices-far-away": (off([*TRIANGLE, (1e30, 0, 0)], (0, 1, 2)), ""),
+    "empty": (b"", "mesh_damaged"),
+    "text": (b"<html>404 Not Found</html>", "mesh_damaged"),
+    "ply": (b"ply\nformat ascii 1.0\nend_header\n", "mesh_damaged"),
+    "header-alone": (b"OFF", "mesh_damaged"),
+    "cut-in-vertices": (MESH[:20], "mesh_damaged"),
+    "negative-counts": (b"OFF\n-1 -1 0\n", "mesh_no_triangles"),
+    "words-for-numbers": (MESH.replace(b"1 0 0", b"one 0 0"), "mesh_damaged"),
+    "vertex-that-is-not-there": (off(TRIANGLE, (0, 1, 7)), "mesh_damaged"),
+    "negative-vertex": (off(TRIANGLE, (0, 1, -1)), "mesh_damaged"),
+    "vertex-past-64-bits": (off(TRIANGLE, (0, 1, 10**30)), "mesh_damaged"),
+    "two-numbers-a-vertex": (b"OFF\n3 1 0\n0 0\n1 0\n0 1\n3 0 1 2\n", "mesh_damaged"),
+    "nothing-printable": (bytes(range(256)), "mesh_damaged"),
+    "no-faces": (off(TRIANGLE), "mesh_no_triangles"),
+    "no-vertices": (b"OFF\n0 0 0\n", "mesh_no_triangles"),
+    "nan": (MESH.replace(b"1 0 0", b"nan 0 0"), "mesh_not_finite"),
+    "infinite": (MESH.replace(b"1 0 0", b"inf 0 0"), "mesh_not_finite"),
+    "infinite-as-float32": (MESH.replace(b"1 0 0", b"1e39 0 0"), "mesh_not_finite"),
+    "claims-a-billion-vertices": (MESH.replace(b"3 1 0", b"1000000000 1 0"), "mesh_too_large"),
+    "claims-more-than-64-bits": (MESH.replace(b"3 1 0", b"3 " + b"9" * 3000 + b" 0"), "mesh_too_large"),
+    "too-many-bytes": (MESH + b"#" * meshes.MAX_MESH_BYTES, "mesh_too_large"),
+    "polygon-of-too-many-triangles": (fan(meshes.MAX_MESH_TRIANGLES + 3), "mesh_too_large"),
+    "too-much-to-draw": (curtains(), "mesh_too_large"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory):
+    """All of them in one zip, built; the n-th is kettle's mesh n."""
+    folder = tmp_path_factory.mktemp("hostile")
+    tree = RawTreeWriter().sound("bed").sound("ax")
+    for number, (data, _) in enumerate(HOSTILE.values(), 1):
+        tree.files[f"CAD/kettle/{number:02d}.off"] = data
+    tree.files["CAD/spaceship/01.off"] = MESH
+    tree.files["CAD/kettle/notes.txt"] = b"not a mesh"
+    raw = tree.zip(folder / "raw.zip")
+    report = build(raw, folder / "out", configs=["cad"], workers=1)
+    lines = (folder / "out/.build/ledger.jsonl").read_text("utf-8").splitlines()
+    return folder, report, [json.loads(line) for line in lines]
+
+
+class TestHostile:
+    @pytest.mark.parametrize("case", HOSTILE)
+    def test_each_mesh_ends_in_its_decision(self, hostile, case: str) -> None:
+        folder, _, ledger = hostile
+        number = list(HOSTILE).index(case) + 1
+        found = [line for line in ledger if line["file"] == f"CAD/kettle/{number:02d}.off"]
+        reason = HOSTILE[case][1]
+        assert [line["reason"] for line in found] == ([reason] if reason else [])
+        assert all(line["decision"] == REASONS[reason].decision == "left out" for line in found)
+        assert all(len(line["value"]) < 100 and line["value"].isprintable() for line in found)
+        indices = {
+            (CATEGORIES[row["category"]], row["cad_index"])
+            for path in folder.glob("out/cad/*.parquet")
+            for row in pq.read_table(path, columns=["category", "cad_index"]).to_pylist()
+        }
+        assert (("kettle", number) in indices) is not bool(reason)
+
+    def test_books_balance(self, hostile) -> None:
+        _, report, ledger = hostile
+        account = report.books.accounts["cad", "train"]
+        reasons = Counter(reason for _, reason in HOSTILE.values() if reason) + Counter(["category_unknown"])
+        assert account.left_out == reasons
+        assert account.read == len(HOSTILE) + 3
+        assert account.written == account.read - reasons.total()
+        assert list(report.books.accounts) == [("cad", "train")]
+        assert report.pictures == 0
+        assert {line["file"] for line in ledger if line["reason"] == "file_unexpected"} == {
+            "CAD/kettle/notes.txt"
+        }
+
+    def test_verify_finds_nothing_wrong(self, hostile) -> None:
+        folder, _, _ = hostile
+        assert verify(folder / "out", str(folder / "raw.zip"), workers=1) == []
+
+    @pytest.mark.parametrize("case", ["polygon-of-too-many-triangles", "too-much-to-draw", "too-many-bytes"])
+    def test_takes_seconds(self, case: str) -> None:
+        data = HOSTILE[case][0]
+        start = time.process_time()
+        with pytest.raises(meshes.MeshError):
+            thumbnail(parse_mesh(data, "x.off"), "x.off")
+        assert time.process_time() - start < 10
+
+    def test_a_damaged_member_is_left_out(self, tmp_path: Path) -> None:
+        tree = RawTreeWriter().sound("bed").sound("ax").mesh("bed", 2)
+        data = bytearray(zip_of({TOP + name: content for name, content in tree.files.items()}, 0))
+        at = data.index(MESH, data.index(b"CAD/bed/02.off"))
+        data[at + 5] ^= 1
+        assert zlib.crc32(data[at : at + len(MESH)]) != zlib.crc32(MESH)
+        (tmp_path / "raw.zip").write_bytes(data)
+        report = build(str(tmp_path / "raw.zip"), tmp_path / "out", configs=["cad"], workers=1)
+        assert report.books.accounts["cad", "train"].left_out == {"member_damaged": 1}
+        assert [finding.file for _, finding in report.findings] == ["CAD/bed/02.off"]
+
+    def test_a_mesh_that_is_gone_when_it_is_read_is_left_out(self, tmp_path: Path) -> None:
+        raw = RawTreeWriter().sound("bed").mesh("bed", 2).folder(tmp_path / "raw")
+        (tmp_path / "raw" / TOP / "CAD/bed/02.off").unlink()
+        with pytest.raises(meshes.MeshError, match=r"CAD/bed/02\.off: not in the release"):
+            meshes.read_mesh(meshes.RawTree(raw), "bed", 2)
+
+
+class TestGlb:
+    def test_order_and_precision(self) -> None:
+        generator = np.random.default_rng(4)
+        vertices = generator.normal(size=(50, 3)) * 10.0 ** generator.integers(-20, 20, (50, 1))
+        vertices = np.concatenate([vertices, vertices[:5]])  # duplicates stay
+        faces = generator.integers(0, 55, (80, 3))  # of no area, some of them, and unused vertices
+        data = glb_bytes(Mesh(vertices, faces))
+        found = parse_mesh(data, "x.glb")
+        assert np.array_equal(found.vertices, np.float32(vertices))
+        assert np.array_equal(found.faces, faces)
+        assert glb_bytes(found) == data
+
+
+# --------------------------------------------------------------------------------------------------------
+# Building
+# --------------------------------------------------------------------------------------------------------
+
+
+def cad_bytes(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.glob("cad/*.parquet")}
+
+
+class TestBuild:
+    def test_any_number_of_workers_and_a_resumed_build_write_the_same_bytes(
+        self, built_sample: Path, sample_folder: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        build(str(sample_folder), out, configs=["cad"], workers=2, shard_size="200KB")
+        assert cad_bytes(out) == cad_bytes(built_sample)
+        assert len(cad_bytes(out)) > 1
+        lost, *others = sorted(out.glob("cad/*.parquet"))
+        times = [path.stat().st_mtime_ns for path in others]
+        lost.unlink()
+        build(str(sample_folder), out, configs=["cad"], workers=1, shard_size="200KB")
+        assert cad_bytes(out) == cad_bytes(built_sample)
+        assert [path.stat().st_mtime_ns for path in others] == times
+
+    def test_a_build_without_it_leaves_none_of_an_earlier_one(
+        self, sample_folder: Path, tmp_path: Path
+    ) -> None:
+        build(str(sample_folder), tmp_path / "out", configs=["cad"], workers=1)
+        (tmp_path / "out/.build/manifest.json").unlink()  # it did not come to its end
+        build(str(sample_folder), tmp_path / "out", configs=["classification"], workers=1)
+        assert not cad_bytes(tmp_path / "out")
+        assert verify(tmp_path / "out", workers=1) == []
+
+    def test_a_changed_mesh_is_built_anew(self, sample_folder: Path, tmp_path: Path) -> None:
+        tree = shutil.copytree(sample_folder, tmp_path / "tree")
+        build(str(tree), tmp_path / "out", configs=["cad"], workers=1)
+        before = cad_bytes(tmp_path / "out")
+        sorted(tree.glob("CAD/*/*.off"))[0].write_bytes(MESH)
+        build(str(tree), tmp_path / "out", configs=["cad"], workers=1)
+        assert cad_bytes(tmp_path / "out") != before
+
+    def test_without_trimesh_the_build_goes_on_and_says_so(self, sample_folder: Path, tmp_path: Path) -> None:
+        done = build_without_trimesh(sample_folder, tmp_path / "out", "categories")
+        assert done.returncode == 0, done.stderr
+        assert NO_MESHES in done.stdout
+        assert not (tmp_path / "out/cad").exists()
+        rows = pq.read_table(tmp_path / "out/categories/train-00000-of-00001.parquet")
+        assert rows["num_meshes"].null_count == len(rows) > 0
+
+    def test_asked_for_by_name_it_needs_trimesh(self, sample_folder: Path, tmp_path: Path) -> None:
+        done = build_without_trimesh(sample_folder, tmp_path / "out", "cad")
+        assert done.returncode == 2
+        assert "pip install imagenet3d-datasets[meshes]" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_verify_needs_trimesh_for_meshes_alone(
+        self, built_sample: Path, sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "trimesh", None)
+        result = CliRunner().invoke(main, ["verify", str(built_sample)])
+        assert result.exit_code == 2
+        assert meshes.WHAT_TO_INSTALL in result.output
+        build(str(sample_folder), tmp_path / "out", configs=["categories"], workers=1)
+        assert verify(tmp_path / "out", workers=1) == []
+
+    def test_a_release_without_meshes_has_no_such_config(self, tmp_path: Path) -> None:
+        tree = RawTreeWriter().sound("bed", ("a", "b"), ("v", "w"))
+        del tree.files["CAD/bed/01.off"]
+        raw = tree.folder(tmp_path / "raw")
+        build(raw, tmp_path / "out", workers=1)
+        assert "config_name: cad" not in (tmp_path / "out/README.md").read_text("utf-8")
+        with pytest.raises(Exception, match="has no row for any config"):
+            build(raw, tmp_path / "out2", configs=["cad"], workers=1)
+
+
+def build_without_trimesh(raw: Path, out: Path, config: str) -> subprocess.CompletedProcess[str]:
+    """Build in a process whose imports find no trimesh; all configs but those that take long."""
+    code = (
+        "import sys\n"
+        "sys.modules['trimesh'] = None\n"
+        "from processing.build import command as building\n"
+        "from processing.__main__ import main\n"
+        "if sys.argv[3] != 'cad':\n"  # all configs, as by default, but for the time they take
+        "    building.PUBLISHED_CONFIGS = ('classification', 'cad', sys.argv[3])\n"
+        "options = ['--config', 'cad'] if sys.argv[3] == 'cad' else []\n"
+        "main(['build', sys.argv[1], sys.argv[2], '--workers', '1', *options])\n"
+    )
+    command = [sys.executable, "-c", code, str(raw), str(out), config]
+    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)

@@ -1,0 +1,133 @@
+"""The figures: what they are counted from, that they are small, plain and always the same."""
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import PROJECT
+
+from ImageNet3D import ANGLES, CATEGORIES
+from processing.build.command import build
+from processing.card import figures
+from processing.card.figures import read_statistics, write_figures
+
+SVG = "{http://www.w3.org/2000/svg}"
+NAMES = {
+    "azimuth",
+    "camera",
+    "distance",
+    "elevation",
+    "objects-per-category",
+    "picture-sizes",
+    "status-and-density",
+    "theta",
+}
+
+
+def test_statistics_count_the_rows(built_real: Path) -> None:
+    statistics = read_statistics(built_real)
+    poses = [pq.read_table(path).drop_columns("image") for path in built_real.glob("pose/*.parquet")]
+    assert statistics.posed.total() == len(statistics.distances) == sum(map(len, poses))
+    assert len(statistics.angles["theta"]) == statistics.quality.total() == sum(map(len, poses))
+    assert statistics.posed["shoe"] == sum(
+        CATEGORIES[label] == "shoe" for table in poses for label in table["category"].to_pylist()
+    )
+    pictures = [pq.read_metadata(path).num_rows for path in built_real.glob("classification/*.parquet")]
+    assert statistics.sizes.total() == sum(pictures)
+
+
+def test_pictures_of_pose_are_counted_once(sample_folder: Path, tmp_path: Path) -> None:
+    build(str(sample_folder), tmp_path / "out", configs=["pose"], workers=1)
+    tables = [pq.read_table(path, columns=["image_id"]) for path in tmp_path.glob("out/pose/*.parquet")]
+    ids = {key for table in tables for key in table["image_id"].to_pylist()}
+    assert read_statistics(tmp_path / "out").sizes.total() == len(ids)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_each_stands_alone_and_is_small(built_real: Path, name: str) -> None:
+    data = (built_real / f"figures/{name}.svg").read_bytes()
+    assert len(data) <= 100_000
+    root = ElementTree.fromstring(data)
+    assert root.tag == f"{SVG}svg"
+    assert float(root.get("width")) > 200 < float(root.get("height"))
+    assert root.find(f"{SVG}title").text
+    assert root.find(f"{SVG}desc").text
+    assert b"<script" not in data
+    assert b"<metadata" not in data
+
+
+def test_are_small_for_the_whole_release(tmp_path: Path) -> None:
+    """189 categories, 86,000 objects, and more different sizes of pictures than ImageNet has."""
+    generator = np.random.default_rng(1)
+    objects = 86_000
+    labels = generator.permutation(np.arange(objects) % len(CATEGORIES))
+    width, height = (np.exp(generator.normal(6.2, 0.8, objects)).astype(int).clip(20, 9000) for _ in "wh")
+    columns = {
+        "image_id": [f"{CATEGORIES[label]}/{number}" for number, label in enumerate(labels)],
+        "width": width,
+        "height": height,
+        "category": labels,
+        "object_status": [[0, 1, 2, 3, None][i] for i in generator.integers(0, 5, objects)],
+        "dense": [[True, False, None][i] for i in generator.integers(0, 3, objects)],
+        **{angle: generator.uniform(0, 2 * np.pi, objects) for angle in ANGLES},
+        "distance": np.exp(generator.normal(1.5, 0.6, objects)),
+        **{name: generator.normal(300, 200, objects) for name in ("px", "py", "viewport")},
+    }
+    (tmp_path / "pose").mkdir()
+    pq.write_table(pa.table(columns), tmp_path / "pose/train-00000-of-00001-known.parquet")
+    drawn = write_figures(tmp_path)
+    assert {figure.name for figure in drawn} | {"camera"} == NAMES
+    sizes = {path.stem: path.stat().st_size for path in (tmp_path / "figures").iterdir()}
+    assert max(sizes.values()) <= 100_000, sizes
+
+
+def test_there_are_no_others(built_real: Path) -> None:
+    assert {path.stem for path in (built_real / "figures").iterdir()} == NAMES
+
+
+def test_drawn_again_they_are_the_same(built_real: Path, tmp_path: Path) -> None:
+    for config in ("pose", "classification"):
+        (tmp_path / config).symlink_to(built_real / config)
+    write_figures(tmp_path)
+    for path in (built_real / "figures").iterdir():
+        assert (tmp_path / "figures" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_colours_are_read_on_light_and_dark_pages() -> None:
+    ink, dark = 0.197, 0.0048  # relative luminance of the ink #747b85, and of a page of #0b0f19
+    channels = [int(figures._STYLE.partition("color:#")[2][i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    assert 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] == pytest.approx(ink, abs=0.005)
+    assert 1.05 / (ink + 0.05) > 4 < (ink + 0.05) / (dark + 0.05)
+
+
+def test_without_matplotlib_the_build_goes_on_and_says_so(sample_folder: Path, tmp_path: Path) -> None:
+    """A stand-in for an environment without it: the import machinery finds none."""
+    code = (
+        "import sys, importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name == 'matplotlib' else find(name, *rest)\n"
+        "sys.modules['matplotlib'] = None\n"
+        "from processing.build.command import build\n"
+        "print(build(sys.argv[1], sys.argv[2], configs=['pose'], workers=1))"
+    )
+    command = [sys.executable, "-c", code, str(sample_folder), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    assert "the card has no plots" in done.stdout
+    assert [path.name for path in (tmp_path / "out/figures").iterdir()] == ["camera.svg"]
+    assert "figures/azimuth.svg" not in (tmp_path / "out/README.md").read_text("utf-8")
+
+
+def test_a_build_leaves_no_plots_of_an_earlier_one(sample_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build(str(sample_folder), out, workers=1, configs=["pose"])
+    assert (out / "figures/azimuth.svg").exists()
+    (out / ".build/manifest.json").unlink()  # it did not come to its end
+    build(str(sample_folder), out, workers=1, configs=["classification"])
+    assert {path.stem for path in (out / "figures").iterdir()} == {"camera", "picture-sizes"}

@@ -1,0 +1,265 @@
+"""The command `crop`: the layout as training code reads it, every field, and going on where it stopped."""
+
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from raw_tree import RawTreeWriter
+
+from processing.build.command import BuildError
+from processing.crop.command import _give_names, npz, write_crop_tree
+from processing.crop.pixels import CropOptions
+from processing.ledger import NAME_TOO_LONG
+
+OPTIONS = CropOptions("center", 96)
+
+NUMBER, PAIR, BOX, SIX = (), (2,), (4,), (6,)
+FIELDS = {
+    **dict.fromkeys(["bbox", "bbox_original"], ("f8", BOX)),
+    **dict.fromkeys(["principal", "principal_original"], ("f8", PAIR)),
+    **dict.fromkeys(["padding_params", "cropping_params"], ("f8", SIX)),
+    **dict.fromkeys(["px", "py", "px_original", "py_original"], ("f8", NUMBER)),
+    **dict.fromkeys(["distance", "distance_original", "resize_rate"], ("f8", NUMBER)),
+    **dict.fromkeys(["azimuth", "elevation", "theta", "viewport"], ("f8", NUMBER)),
+    **dict.fromkeys(["cad_index", "focal"], ("i8", NUMBER)),
+}
+
+
+class TrainingReader:
+    """Reads crops in the way of training code in the wild: categories and names from lists, by string."""
+
+    def __init__(self, root, split, categories=None):
+        self.folder = Path(root) / split
+        self.categories = sorted(categories or [path.name for path in (self.folder / "images").iterdir()])
+        self.samples = []
+        for number, category in enumerate(self.categories):
+            text = (self.folder / "lists" / category / "mesh01.txt").read_text()
+            self.samples += [(number, category, name) for name in text.strip().split("\n")]
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, item):
+        number, category, name = self.samples[item]
+        image = Image.open(self.folder / "images" / category / f"{name}.JPEG").convert("RGB")
+        fields = dict(np.load(self.folder / "annotations" / category / f"{name}.npz", allow_pickle=True))
+        angles = {key: float(fields[key]) for key in ("azimuth", "elevation", "theta", "distance")}
+        return {"name": name, "img": np.array(image), "cate": number, "cate_name": category, **angles}, fields
+
+
+@pytest.fixture(scope="module")
+def tree(sample_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tree") / "crops"
+    return out, write_crop_tree(str(sample_folder), out, OPTIONS, workers=1)
+
+
+def files_of(folder):
+    """Path -> bytes of all that is not bookkeeping."""
+    paths = [path for split in ("train", "val") for path in (folder / split).rglob("*") if path.is_file()]
+    return {path.relative_to(folder): path.read_bytes() for path in paths}
+
+
+def annotated(sample_folder, category, name):
+    """The object of the raw tree that a crop's name means."""
+    stem, _, index = name.rpartition("_")
+    path = sample_folder / "annotations" / category / f"{stem}.npz"
+    return np.load(path, allow_pickle=True)["annotations"][int(index)], stem
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_training_code_reads_it(tree, sample_folder, split):
+    out, report = tree
+    reader = TrainingReader(out, split)
+    name = {"train": "train", "val": "validation"}[split]
+    assert len(reader) == report.report.books.accounts["object_centric", name].written > 5
+    for sample, fields in (reader[i] for i in range(len(reader))):
+        raw, stem = annotated(sample_folder, sample["cate_name"], sample["name"])
+        listed = (sample_folder / "lists" / f"{sample['cate_name']}_imagenet_{split}.txt").read_text()
+        assert stem in listed.split()
+        assert sample["img"].shape == (96, 96, 3)
+        assert sample["distance"] == pytest.approx(4.0)
+        assert sample["azimuth"] == raw["azimuth"]
+        assert raw["object_status"] != "status_bad"
+        assert fields["distance_original"] == raw["distance"] > 0
+
+
+def test_every_field(tree, sample_folder):
+    out, _ = tree
+    sample, fields = TrainingReader(out, "train")[0]
+    assert fields.keys() == {*FIELDS, "name", "class"}
+    assert {key: (fields[key].dtype.str[1:], fields[key].shape) for key in FIELDS} == FIELDS
+    assert (str(fields["name"]), str(fields["class"])) == (sample["name"], sample["cate_name"])
+    raw, stem = annotated(sample_folder, sample["cate_name"], sample["name"])
+    for key in ("azimuth", "elevation", "theta", "viewport", "cad_index", "focal"):
+        assert fields[key] == raw[key]
+    for key in ("px", "py", "distance"):
+        assert fields[f"{key}_original"] == raw[key]
+    assert np.array_equal(fields["bbox_original"], raw["bbox"])
+    with Image.open(sample_folder / "images" / sample["cate_name"] / f"{stem}.JPEG") as image:
+        width, height = image.size
+
+    # Code in the wild inverts a crop with the padding and cropping of top and left.
+    rate, padding, cropping = (fields[key] for key in ("resize_rate", "padding_params", "cropping_params"))
+    shift = (padding - cropping)[[2, 0, 2, 0]]
+    assert (fields["bbox"] - shift) / rate == pytest.approx(raw["bbox"])
+    assert (fields["principal"] - shift[:2]) / rate == pytest.approx((raw["px"], raw["py"]))
+    # Resized, padded and cut, the picture has the crop's size.
+    assert height * rate + (padding - cropping)[:2].sum() == pytest.approx(96)
+    assert width * rate + (padding - cropping)[2:4].sum() == pytest.approx(96)
+    assert min(padding) >= 0
+    assert min(cropping) >= 0
+
+
+def test_only_what_is_in_the_lists_is_there(tree):
+    out, _ = tree
+    for split in ("train", "val"):
+        reader = TrainingReader(out, split)
+        names = {(category, name) for _, category, name in reader.samples}
+        for kind, ending in (("images", "JPEG"), ("annotations", "npz")):
+            paths = (out / split / kind).rglob("*.*")
+            assert {(path.parent.name, path.name.removesuffix(f".{ending}")) for path in paths} == names
+    assert not list((out / ".crop").rglob("*.JPEG"))
+
+
+def test_an_empty_split_of_a_category_is_reported(tree):
+    out, report = tree
+    assert any(report.lacking.values())
+    for split, categories in report.lacking.items():
+        for category in categories:
+            assert not (out / split / "lists" / category).exists()
+            assert not (out / split / "images" / category).exists()
+            assert category in str(report)
+
+
+def test_zip_workers_and_a_second_run_make_no_difference(tree, sample_folder, tmp_path):
+    archive = tmp_path / "raw.zip"
+    with zipfile.ZipFile(archive, "w") as target:
+        for path in sorted(sample_folder.rglob("*")):
+            target.write(path, path.relative_to(sample_folder))
+    again = tmp_path / "crops"
+    write_crop_tree(str(archive), again, OPTIONS, workers=2)
+    assert files_of(again) == files_of(tree[0])
+    before = {path: path.stat().st_mtime_ns for path in again.rglob("*.JPEG")}
+    report = write_crop_tree(str(archive), again, OPTIONS, workers=1)
+    assert {path: path.stat().st_mtime_ns for path in again.rglob("*.JPEG")} == before
+    assert str(report) == str(tree[1])
+    assert "replaced" not in str(report)
+
+
+@pytest.mark.parametrize("harm", ["half-written", "emptied", "unmarked", "unlisted"])
+def test_going_on_repairs_what_an_interruption_left(tree, sample_folder, tmp_path, harm):
+    out = tmp_path / "crops"
+    shutil.copytree(tree[0], out)
+    category = sorted((out / "train" / "images").iterdir())[0].name
+    marker = out / ".crop" / "done" / f"train-{category}.json"
+    picture = next((out / "train" / "images" / category).iterdir())
+    if harm == "half-written":
+        marker.unlink()
+        aside = out / ".crop" / "tmp" / f"train-{category}" / "images"
+        aside.mkdir(parents=True)
+        (aside / picture.name).write_bytes(picture.read_bytes()[:100])
+        shutil.rmtree(out / "train" / "annotations" / category)
+    elif harm == "emptied":
+        picture.write_bytes(b"")
+    elif harm == "unmarked":
+        marker.write_text("{")
+        (picture.parent / "stranger.JPEG").write_bytes(b"left over")
+    else:
+        shutil.rmtree(out / "train" / "lists" / category)
+    write_crop_tree(str(sample_folder), out, OPTIONS, workers=1)
+    assert files_of(out) == files_of(tree[0])
+
+
+def test_two_workers_at_one_category_do_each_other_no_harm(tmp_path):
+    """One that was taken for dead goes on beside the one that was given its task."""
+    folder = tmp_path / "crops"
+    names = [f"a{number}" for number in range(20)]
+    for _ in range(30):
+        asides = [tmp_path / "one", tmp_path / "two"]
+        for aside in asides:
+            for kind in ("images", "annotations"):
+                (aside / kind).mkdir(parents=True)
+                for name in names:
+                    (aside / kind / name).write_bytes(name.encode())
+        ready = threading.Barrier(2)
+
+        def give(aside, ready=ready):
+            ready.wait()
+            _give_names(aside, folder / "train", "bed", names)
+
+        with ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(give, aside) for aside in asides]:
+                done.result()
+        for kind in ("images", "annotations"):
+            assert sorted(path.name for path in (folder / "train" / kind / "bed").iterdir()) == sorted(names)
+        for path in (folder, *asides):
+            shutil.rmtree(path)
+
+
+def test_names_that_are_too_long_are_counted(tmp_path):
+    stem = "n" * 248  # .JPEG behind it is 253 bytes, and _00.JPEG three too many
+    raw = RawTreeWriter().sound("bed", (stem, "a")).folder(tmp_path / "raw")
+    report = write_crop_tree(raw, tmp_path / "crops", OPTIONS, workers=1).report
+    account = report.books.account("object_centric", "train")
+    assert account.left_out == {NAME_TOO_LONG: 1}
+    assert account.written == 1
+    assert [path.name for path in (tmp_path / "crops/train/images/bed").iterdir()] == ["a_00.JPEG"]
+
+
+def test_other_options_start_afresh_and_strangers_are_left_alone(tree, sample_folder, tmp_path):
+    out = tmp_path / "crops"
+    shutil.copytree(tree[0], out)
+    assert "are replaced" in str(write_crop_tree(str(sample_folder), out, CropOptions("fit", 64), workers=1))
+    fields = TrainingReader(out, "val")[0][1]
+    assert fields["bbox"].max() <= 64 + 64
+    assert {Image.open(path).size for path in out.rglob("*.JPEG")} == {(64, 64)}
+    assert files_of(out).keys() == files_of(tree[0]).keys()
+    strange = tmp_path / "thesis"
+    strange.mkdir()
+    (strange / "thesis.tex").write_text("years of work")
+    with pytest.raises(BuildError, match="another folder"):
+        write_crop_tree(str(sample_folder), strange, OPTIONS, workers=1)
+    assert [path.name for path in strange.iterdir()] == ["thesis.tex"]
+    with pytest.raises(BuildError, match="is a file; name a folder"):
+        write_crop_tree(str(sample_folder), strange / "thesis.tex", OPTIONS, workers=1)
+
+
+def test_npz_is_what_numpy_writes(tmp_path):
+    fields = {
+        "name": np.array("n02818832_13_00"),
+        "bbox": np.arange(4.0),
+        "cad_index": np.array(3),
+        "empty": np.zeros((0, 2), np.float32),
+        "flag": np.array(True),
+    }
+    path = tmp_path / "ours.npz"
+    path.write_bytes(npz(fields))
+    np.savez(tmp_path / "numpys.npz", **fields)
+    with zipfile.ZipFile(path) as ours, zipfile.ZipFile(tmp_path / "numpys.npz") as numpys:
+        assert ours.testzip() is None
+        assert ours.namelist() == numpys.namelist()
+        for name in ours.namelist():
+            assert ours.read(name) == numpys.read(name)
+            assert ours.getinfo(name).date_time == (1980, 1, 1, 0, 0, 0)
+    with np.load(path) as loaded:
+        assert all(np.array_equal(loaded[name], value) for name, value in fields.items())
+
+
+def test_command_line(sample_folder, tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", "processing", "crop", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+
+    out = str(tmp_path / "crops")
+    done = run(str(sample_folder), out, "--mode", "fit", "--size", "32", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "status_bad" in done.stdout
+    assert run(str(sample_folder), out, "--size", "0").returncode == 2
+    assert run(str(tmp_path / "nowhere"), str(tmp_path / "other")).returncode == 1

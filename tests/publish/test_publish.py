@@ -1,0 +1,474 @@
+"""publish against a Hub on loopback that takes commits: what it received, and what it was asked.
+
+Contents go through Git LFS here: Xet, which the real Hub offers, has a protocol of its own.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from click.testing import CliRunner
+from hub import TOKEN
+from hub_writing import READER, Fault, WritableHub, serve_writable
+
+import ImageNet3D
+from processing.__main__ import main
+from processing.build.command import build
+from processing.publish import repository
+from processing.publish.command import MANIFEST, PublishReport, publish
+from processing.publish.repository import PublishError
+
+REPO = "ccvl/ImageNet3D"
+PROJECT = Path(__file__).parents[2]
+RAW = (ImageNet3D.RAW_ARCHIVE, b"the raw release")
+TAG = f"v{ImageNet3D.__version__}"
+CONTENT = r"^/storage/"
+COMMIT = r"/commit/"
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[WritableHub]:
+    with serve_writable(tmp_path / "hub") as hub:
+        yield hub
+
+
+@pytest.fixture
+def no_verify(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is taken to be whole: what verify finds is its own tests' concern."""
+    monkeypatch.setattr("processing.verify.command.verify", lambda *arguments, **options: [])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Xet, and waits that are over soon."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True, raising=False)
+
+
+@pytest.fixture(scope="module")
+def built_next(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A later release: other shards, other order."""
+    out = tmp_path_factory.mktemp("next") / "ImageNet3D"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageNet3D, "__version__", "99.1.0")
+        build(str(sample_folder), out, workers=1, shard_size="400KB", seed=1)
+    return out
+
+
+def send(out: Path, hub: WritableHub, token: str = TOKEN, **options: Any) -> PublishReport:
+    return publish(out, REPO, token=token, endpoint=hub.endpoint, workers=1, **options)
+
+
+def refusal(out: Path, hub: WritableHub, **options: Any) -> str:
+    with pytest.raises(PublishError) as caught:
+        send(out, hub, **options)
+    return str(caught.value)
+
+
+def published_files(out: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in out.rglob("*")
+        if path.is_file() and ".build" not in path.parts
+    }
+
+
+def loaded(jobs: dict[str, dict[str, Any]], hub: WritableHub, folder: Path) -> dict[str, Any]:
+    """The rows of each job, loaded by a process that knows only this Hub."""
+    common = {"way": "user", "captions": None, "cache": str(folder / "cache"), "streaming": False}
+    outs = {name: folder / f"rows-{number}.json" for number, name in enumerate(jobs)}
+    listed = [{**common, "out": str(outs[name]), **job} for name, job in jobs.items()]
+    (folder / "jobs.json").write_text(json.dumps(listed), "utf-8")
+    command = [sys.executable, str(PROJECT / "tests" / "load_rows.py"), str(folder / "jobs.json")]
+    subprocess.run(command, env=hub.environment(folder / "home", TOKEN), check=True, timeout=120)
+    return {name: json.loads(out.read_text("utf-8")) for name, out in outs.items()}
+
+
+def command(hub: WritableHub, home: Path, *arguments: str, token: str | None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "processing", "publish", *arguments],
+        cwd=PROJECT,
+        env=hub.environment(home, token),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_command_publishes_what_loads_back(built_sample: Path, tmp_path: Path) -> None:
+    with serve_writable(tmp_path / "hub", exists=False) as hub:
+        done = command(hub, tmp_path, str(built_sample), "--repo", REPO, token=TOKEN)
+        assert done.returncode == 0, done.stderr
+        assert "Published with one commit" in done.stdout
+
+        files = hub.files()
+        manifest = json.loads(files.pop(MANIFEST))
+        assert files.pop(".gitattributes")
+        assert files == published_files(built_sample)
+        assert manifest["files"].keys() == files.keys()
+        assert hub.repository.settings == {"gated": "auto"}
+
+        configs, places = ("pose", "captions", "open_vocab_unknown"), (REPO, str(built_sample))
+        jobs = {
+            f"{config} {place}": {"path": place, "config": config} for config in configs for place in places
+        }
+        rows = loaded(jobs, hub, tmp_path)
+        for config in configs:
+            assert rows[f"{config} {REPO}"] == rows[f"{config} {built_sample}"]
+        assert rows[f"pose {REPO}"]["train"]
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_contents_come_first_then_one_commit_then_the_tag(built_sample: Path, hub: WritableHub) -> None:
+    parent = hub.sha()
+    report = send(built_sample, hub)
+    writes = [r.path for r in hub.requests if r.method in ("POST", "PUT", "DELETE")]
+    commit = next(path for path in writes if "/commit/" in path)
+    assert hub.asked("POST", COMMIT) == [commit]
+    after = writes[writes.index(commit) + 1 :]
+    assert after == [f"/api/datasets/{REPO}/tag/{report.commit}"]
+    assert any("/settings" in path for path in writes[: writes.index(commit)])
+    assert hub.repository.revisions["main"].parent.sha == parent
+    assert hub.sha(TAG) == hub.sha() == report.commit
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_the_commit_names_its_parent(
+    built_sample: Path, hub: WritableHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    ask = repository.Repository._ask
+    monkeypatch.setattr(
+        repository.Repository,
+        "_ask",
+        lambda self, method, *a, **k: seen.append((method, k)) or ask(self, method, *a, **k),
+    )
+    parent = hub.sha()
+    send(built_sample, hub)
+    commits = [options for method, options in seen if method == "create_commit"]
+    assert [options["parent_commit"] for options in commits] == [parent]
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_large_contents_go_in_parts(built_sample: Path, tmp_path: Path) -> None:
+    with serve_writable(tmp_path / "hub", part_size=50_000) as hub:
+        send(built_sample, hub)
+        assert hub.asked("PUT", r"/parts/2$")
+        assert published_files(built_sample).items() <= hub.files().items()
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_the_same_again_does_nothing(built_sample: Path, hub: WritableHub) -> None:
+    first = send(built_sample, hub)
+    before = len(hub.requests)
+    again = send(built_sample, hub)
+    assert {request.method for request in hub.requests[before:]} <= {"GET", "HEAD"}
+    assert again.commit == first.commit
+    assert "Nothing to do" in str(again)
+
+
+def test_a_later_release_replaces_only_what_the_manifest_lists(
+    built_sample: Path, built_next: Path, hub: WritableHub, tmp_path: Path
+) -> None:
+    hub.repository.commit_file(*RAW)
+    hub.repository.commit_file("notes.txt", b"by people")
+    first = send(built_sample, hub)
+    commits = len(hub.asked("POST", COMMIT))
+    report = send(built_next, hub)
+    assert len(hub.asked("POST", COMMIT)) == commits + 1
+    assert report.changes.added
+    assert report.changes.removed
+    others = {".gitattributes", "notes.txt", RAW[0], MANIFEST}
+    assert hub.files().keys() == published_files(built_next).keys() | others
+    assert hub.files()[RAW[0]] == RAW[1]
+    assert hub.sha(TAG) == first.commit
+    assert hub.sha("v99.1.0") == hub.sha()
+
+    jobs = {
+        "now": {"path": REPO},
+        "next": {"path": str(built_next)},
+        "pinned": {"path": REPO, "revision": TAG},
+        "first": {"path": str(built_sample)},
+    }
+    rows = loaded({name: {"config": "pose", **job} for name, job in jobs.items()}, hub, tmp_path)
+    assert rows["now"] == rows["next"]
+    assert rows["pinned"] == rows["first"]
+    assert rows["now"] != rows["pinned"]
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_the_raw_release_stays_whatever_a_manifest_says(built_sample: Path, hub: WritableHub) -> None:
+    hub.repository.commit_file(*RAW)
+    hub.repository.commit_file("old.parquet", b"PAR1")
+    listed = {"files": {RAW[0]: {}, "old.parquet": {}, "never_there.parquet": {}, ".gitattributes": {}}}
+    hub.repository.commit_file(MANIFEST, json.dumps(listed).encode())
+    report = send(built_sample, hub)
+    assert list(report.changes.removed) == ["old.parquet"]
+    assert hub.files()[RAW[0]] == RAW[1]
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_a_dry_run_sends_nothing(built_sample: Path, built_next: Path, hub: WritableHub) -> None:
+    send(built_sample, hub)
+    before, head = len(hub.requests), hub.sha()
+    report = send(built_next, hub, dry_run=True)
+    assert {request.method for request in hub.requests[before:]} <= {"GET", "HEAD"}
+    assert hub.sha() == head
+    text = str(report)
+    assert f"{sum(report.changes.to_send.values()):,} bytes" in text
+    assert "~ README.md" in text
+    assert all(f"- {path}" in text for path in report.changes.removed)
+    removed = published_files(built_sample).keys() - published_files(built_next).keys()
+    assert report.changes.removed.keys() == removed
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_a_dry_run_makes_no_repository(built_sample: Path, tmp_path: Path) -> None:
+    with serve_writable(tmp_path / "hub", exists=False) as hub:
+        report = send(built_sample, hub, dry_run=True)
+        assert not hub.repository.exists
+        assert report.changes.added.keys() == published_files(built_sample).keys() | {MANIFEST}
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_a_branch_is_made_and_neither_tagged_nor_gated(built_sample: Path, hub: WritableHub) -> None:
+    main = hub.sha()
+    for _ in range(2):
+        report = send(built_sample, hub, revision="trial")
+    assert hub.sha("trial") == report.commit != main
+    assert hub.sha() == main
+    assert not hub.repository.tags
+    assert not hub.repository.settings
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_a_visitor_opens_a_pull_request_and_goes_on_in_it(
+    built_sample: Path, built_next: Path, hub: WritableHub
+) -> None:
+    report = send(built_sample, hub, token=READER, revision="refs/pr")
+    assert report.page.endswith("/discussions/1")
+    assert published_files(built_sample).items() <= hub.files("refs/pr/1").items()
+    send(built_next, hub, revision="refs/pr/1")
+    assert published_files(built_next).items() <= hub.files("refs/pr/1").items()
+    assert "no such branch or pull request" in refusal(built_sample, hub, revision="refs/pr/7")
+    assert hub.repository.tags == set()
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_tags_do_not_move(built_sample: Path, built_next: Path, hub: WritableHub) -> None:
+    send(built_sample, hub)
+    assert "is a tag" in refusal(built_next, hub, revision=TAG)
+    hub.repository.revisions["v99.1.0"] = hub.repository.revisions[TAG]
+    hub.repository.tags.add("v99.1.0")
+    before = len(hub.requests)
+    assert "raise __version__" in refusal(built_next, hub)
+    assert {request.method for request in hub.requests[before:]} <= {"GET", "HEAD"}
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_what_others_changed_is_mended_under_the_same_tag(built_sample: Path, hub: WritableHub) -> None:
+    first = send(built_sample, hub)
+    shard = next(path for path in hub.files() if path.endswith(".parquet"))
+    for path in ("README.md", shard):  # to the same size, which git and LFS tell in their own ways
+        hub.repository.commit_file(path, hub.files()[path].swapcase())
+    report = send(built_sample, hub)
+    assert list(report.changes.replaced) == ["README.md", shard]
+    assert hub.sha(TAG) == first.commit
+
+
+@pytest.mark.parametrize("path", ["ImageNet3D.py", "pose/train-00000-of-00001.parquet"])
+@pytest.mark.usefixtures("no_verify")
+def test_files_that_would_spoil_the_release_are_named(
+    path: str, built_sample: Path, hub: WritableHub
+) -> None:
+    hub.repository.commit_file(path, b"by people")
+    message = refusal(built_sample, hub)
+    assert path in message
+    assert "remove it there" in message
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_a_damaged_manifest_of_the_repository_is_not_guessed_at(built_sample: Path, hub: WritableHub) -> None:
+    hub.repository.commit_file(MANIFEST, b"[")
+    assert "cannot be read" in refusal(built_sample, hub)
+
+
+def test_a_folder_that_is_not_whole_is_refused(built_sample: Path, hub: WritableHub, tmp_path: Path) -> None:
+    out = tmp_path / "ImageNet3D"
+    shutil.copytree(built_sample, out)
+    with (out / "README.md").open("ab") as card:
+        card.write(b"more")
+    message = refusal(out, hub)
+    assert "README.md" in message
+    assert "not published" in message
+    assert not hub.requests
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_a_file_that_changes_on_the_way_is_not_committed(
+    built_sample: Path, hub: WritableHub, tmp_path: Path
+) -> None:
+    out = tmp_path / "ImageNet3D"
+    shutil.copytree(built_sample, out)
+    shard = next(out.glob("pose/*.parquet"))
+
+    def change() -> None:
+        shard.write_bytes(shard.read_bytes()[::-1])
+
+    hub.faults.append(Fault("POST", "/preupload/", meanwhile=change))
+    assert "changed while it was sent" in refusal(out, hub)
+    assert not hub.asked("POST", COMMIT)
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_a_commit_that_lacks_a_file_is_not_tagged(built_sample: Path, hub: WritableHub) -> None:
+    hub.repository.ignored = {"README.md"}
+    message = refusal(built_sample, hub)
+    assert "README.md" in message
+    assert ".gitignore" in message
+    assert not hub.repository.tags
+
+
+def test_without_a_token_the_command_says_how_to_get_one(
+    built_sample: Path, hub: WritableHub, tmp_path: Path
+) -> None:
+    done = command(hub, tmp_path, str(built_sample), "--repo", REPO, token=None)
+    assert done.returncode == 1
+    assert "there is no token" in done.stderr
+    assert "hf auth login" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not hub.requests
+
+
+@pytest.mark.parametrize(
+    ("token", "message"), [("hf_unknown", "does not accept this token"), (READER, "right to write")]
+)
+@pytest.mark.usefixtures("no_verify")
+def test_tokens_without_rights(token: str, message: str, built_sample: Path, hub: WritableHub) -> None:
+    text = refusal(built_sample, hub, token=token)
+    assert message in text
+    assert REPO in text
+    assert not hub.asked("POST", COMMIT)
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_a_repository_that_cannot_be_made(built_sample: Path, tmp_path: Path) -> None:
+    with serve_writable(tmp_path / "hub", "ccvl/Other", exists=False) as hub:
+        assert "right to write" in refusal(built_sample, hub)
+        assert "does not exist" in refusal(built_sample, hub, revision="refs/pr/1")
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_a_commit_made_meanwhile_is_kept(built_sample: Path, hub: WritableHub) -> None:
+    fault = Fault("POST", COMMIT, meanwhile=lambda: hub.repository.commit_file("notes.txt", b"quick"))
+    hub.faults.append(fault)
+    message = refusal(built_sample, hub)
+    assert "made a commit to main meanwhile" in message
+    assert "run the same command again" in message
+    assert "README.md" not in hub.files()
+
+    sent = len(hub.asked("PUT", CONTENT))
+    send(built_sample, hub)
+    assert len(hub.asked("PUT", CONTENT)) == sent
+    assert hub.files()["notes.txt"] == b"quick"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said", "message"),
+    [
+        (CONTENT, 413, "Payload Too Large", "smaller --shard-size"),
+        (COMMIT, 403, "Private repository storage limit reached", "storage on the Hub is used up"),
+        (COMMIT, 402, "Payment required", "storage on the Hub is used up"),
+        ("/preupload/", 429, "Too Many Requests", "wait some minutes"),
+        ("/settings", 503, "Maintenance", "the Hub is in trouble"),
+    ],
+)
+@pytest.mark.usefixtures("no_verify")
+def test_the_hubs_refusals_say_what_to_do(
+    path: str, status: int, said: str, message: str, built_sample: Path, hub: WritableHub
+) -> None:
+    method = "PUT" if path in (CONTENT, "/settings") else "POST"
+    hub.faults.append(Fault(method, path, times=1000, status=status, message=said))
+    text = refusal(built_sample, hub)
+    assert message in text
+    assert said in text
+    assert hub.repository.tags == set()
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_passing_troubles_pass(built_sample: Path, hub: WritableHub) -> None:
+    hub.faults += [
+        Fault("GET", "/whoami", status=503),
+        Fault("GET", "/tree/"),
+        Fault("PUT", CONTENT, times=3),
+        Fault("POST", "/objects/batch", times=2, status=500),
+        Fault("POST", COMMIT, status=504),
+        Fault("POST", "/tag/"),
+    ]
+    report = send(built_sample, hub)
+    assert not any(fault.times for fault in hub.faults)
+    assert published_files(built_sample).items() <= hub.files().items()
+    assert hub.sha(TAG) == report.commit
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_after_network_loss_only_what_is_missing_is_sent(built_sample: Path, hub: WritableHub) -> None:
+    shards = {path for path in published_files(built_sample) if path.endswith(".parquet")}
+    lost = Fault("PUT", CONTENT, times=10_000)
+    hub.faults += [Fault("PUT", CONTENT, times=5, meanwhile=lambda: None), lost]
+    message = refusal(built_sample, hub)
+    assert "connection to the Hub was lost" in message
+    assert "run the same command again to go on" in message
+    arrived = {path.name for path in hub.repository.store.iterdir() if len(path.name) == 64}
+    assert len(arrived) == 5
+
+    lost.times = 0
+    before = len(hub.requests)
+    send(built_sample, hub)
+    sent = [r.path.rpartition("/")[2] for r in hub.requests[before:] if r.path.startswith("/storage/")]
+    assert not arrived & set(sent)
+    assert len(sent) == len(set(sent)) == len(shards) - len(arrived)
+
+
+@pytest.mark.parametrize("status", [None, 500])
+@pytest.mark.usefixtures("no_verify")
+def test_a_commit_whose_answer_was_lost_is_found(
+    status: int | None, built_sample: Path, hub: WritableHub
+) -> None:
+    hub.faults.append(Fault("POST", COMMIT, status=status, late=True))
+    report = send(built_sample, hub)
+    assert hub.sha() == hub.sha(TAG) == report.commit
+    assert [commit.title for commit in hub.repository.commits] == ["initial", f"ImageNet3D {TAG[1:]}"]
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_a_pull_request_is_not_opened_twice(built_sample: Path, hub: WritableHub) -> None:
+    hub.faults.append(Fault("POST", COMMIT, late=True))
+    assert "see whether the pull request has been made" in refusal(built_sample, hub, revision="refs/pr")
+    assert "refs/pr/2" not in hub.repository.revisions
+    assert len(hub.asked("POST", COMMIT)) == 1
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_a_tag_that_failed_is_set_the_next_time(built_sample: Path, hub: WritableHub) -> None:
+    hub.faults.append(Fault("POST", "/tag/", times=4, status=500))
+    refusal(built_sample, hub)
+    head = hub.sha()
+    report = send(built_sample, hub)
+    assert hub.sha(TAG) == report.commit == head
+    assert len(hub.asked("POST", COMMIT)) == 1
+
+
+@pytest.mark.parametrize("name", ["ImageNet3D", "two words/x", "a/b/c"])
+def test_wrong_usage_is_told(name: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["publish", str(tmp_path), "--repo", name])
+    assert done.exit_code == 2, done.output

@@ -1,0 +1,636 @@
+"""Every kind of damage is found, and named by its code; a clean build has no problem."""
+
+import functools
+import hashlib
+import io
+import itertools
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from raw_tree import RawTreeWriter, an_object
+
+from processing.__main__ import main
+from processing.build.command import build
+from processing.build.shards import TABLES, shard_schema
+from processing.verify.checks import ALL_TABLES, CHECKS, VIEWER_PAGE_BYTES
+from processing.verify.command import check_pages, verify
+
+Change = Callable[[pa.Table], pa.Table]
+OPTIONS = {
+    "compression": "NONE",
+    "use_dictionary": ["image.bytes", "image.path", "image_id", "category_caption"],
+    "dictionary_pagesize_limit": 2**30,
+}
+
+
+@pytest.fixture
+def out(built_sample: Path, tmp_path: Path) -> Path:
+    """A copy of a built folder that a test may damage."""
+    return shutil.copytree(built_sample, tmp_path / "ImageNet3D")
+
+
+def codes(out: Path, raw: Path | None = None) -> set[str]:
+    return {p.code for p in verify(out, raw and str(raw), workers=1)}
+
+
+def shard(out: Path, config: str = "pose", kind: str = "train-*-known") -> str:
+    """The path of the first shard of a config and kind."""
+    return sorted(out.glob(f"{config}/{kind}.parquet"))[0].relative_to(out).as_posix()
+
+
+def listed_anew(out: Path, path: str) -> None:
+    """Enter a changed file in the manifest, so that the checks behind the checksum see it."""
+    manifest = json.loads((out / ".build/manifest.json").read_text("utf-8"))
+    data = (out / path).read_bytes()
+    manifest["files"][path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (out / ".build/manifest.json").write_text(json.dumps(manifest), "utf-8")
+
+
+def rewrite(
+    out: Path, path: str, change: Change = lambda table: table, groups: Any = None, **options: Any
+) -> None:
+    """Write a shard again, changed, row group by row group or cut at the given numbers of rows."""
+    file = pq.ParquetFile(out / path)
+    tables = [change(file.read_row_group(i)) for i in range(file.metadata.num_row_groups)]
+    file.close()
+    if groups is not None:
+        whole = pa.concat_tables(tables)
+        cuts = [0, *groups, len(whole)]
+        tables = [whole.slice(a, b - a) for a, b in itertools.pairwise(cuts)]
+    with pq.ParquetWriter(out / path, tables[0].schema, **{**OPTIONS, **options}) as writer:
+        for table in tables:
+            writer.write_table(table, row_group_size=max(len(table), 1))
+    listed_anew(out, path)
+
+
+def everywhere(out: Path, change: Change, kind: str = "train-*-known") -> None:
+    """Change one shard in all configs."""
+    for config in TABLES:
+        rewrite(out, shard(out, config, kind), change)
+
+
+def with_value(table: pa.Table, column: str, value: Any, row: int = 0) -> pa.Table:
+    values = table[column].to_pylist()
+    values[row] = value(values[row]) if callable(value) else value
+    place = table.column_names.index(column)
+    return table.set_column(
+        place, table.schema.field(column), pa.array(values, table.schema.field(column).type)
+    )
+
+
+def with_picture(table: pa.Table, data: Callable[[bytes], bytes]) -> pa.Table:
+    """Other bytes for the picture of the first row, in all its rows."""
+    first = table["image_id"][0]
+    rows = [i for i, image_id in enumerate(table["image_id"]) if image_id == first]
+    for row in rows:
+        table = with_value(table, "image", lambda image: {**image, "bytes": data(image["bytes"])}, row)
+    return table
+
+
+def reencoded(data: bytes, size: tuple[int, int] | None = None, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as image:
+        image.convert("RGB").resize(size or image.size).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+def flipped(data: bytes, offset: int, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[offset] ^= 1 << bit
+    return bytes(changed)
+
+
+class TestClean:
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_no_problem(self, built_sample: Path, sample_folder: Path, workers: int) -> None:
+        assert verify(built_sample, workers=workers) == []
+        assert verify(built_sample, str(sample_folder), workers=workers) == []
+
+    def test_some_configs(self, sample_folder: Path, tmp_path: Path) -> None:
+        build(str(sample_folder), tmp_path / "out", configs=["open_vocab_known"], workers=1)
+        assert verify(tmp_path / "out", str(sample_folder), workers=1) == []
+
+    def test_dirty_tree(self, tmp_path: Path) -> None:
+        """What the ledger says is left out is not missed."""
+        tree = (
+            RawTreeWriter()
+            .sound("bed", ("a", "b", "gone", "empty"), ("v", "w"))
+            .sound("ax", ("c", "d"), ("x", "y"))
+        )
+        del tree.files["images/bed/gone.JPEG"], tree.files["annotations/ax/c.npz"]
+        tree.picture("bed", "empty", b"").picture("bed", "unlisted")
+        tree.lists("bed", ("a", "b", "gone", "empty", "v", "../x"), ("v", "w"))
+        raw = tree.folder(tmp_path / "raw")
+        build(raw, tmp_path / "out", workers=1)
+        found = verify(tmp_path / "out", raw, workers=1)
+        assert {p.code for p in found} <= {"viewer_lone_value"}
+
+
+class TestCommand:
+    def run(self, *arguments: object) -> Any:
+        return CliRunner().invoke(main, ["verify", *map(str, arguments), "--workers", "1"])
+
+    def test_clean(self, built_sample: Path, sample_folder: Path) -> None:
+        assert self.run(built_sample, "--raw", sample_folder).exit_code == 0
+
+    def test_damaged(self, out: Path) -> None:
+        path = shard(out)
+        (out / path).write_bytes((out / path).read_bytes()[:-1])
+        result = self.run(out)
+        assert result.exit_code == 1
+        assert "checksum_differs" in result.output
+        assert path in result.output
+        assert CHECKS["checksum_differs"].remedy in result.output
+
+    @pytest.mark.parametrize("lost", ["README.md", ".build/manifest.json"])
+    def test_unfinished(self, out: Path, lost: str) -> None:
+        (out / lost).unlink()
+        result = self.run(out)
+        assert result.exit_code == 1
+        assert len(result.output.splitlines()) == 1
+        assert codes(out) == {"unfinished"}
+
+    @pytest.mark.parametrize("there", [True, False])
+    def test_nothing_there(self, there: bool, tmp_path: Path) -> None:
+        folder = tmp_path / "typo"
+        if there:
+            folder.mkdir()
+        result = self.run(folder)
+        assert result.exit_code == 2
+        assert f"{folder}: nothing is there" in result.output
+
+    def test_no_build_there(self, sample_folder: Path) -> None:
+        result = self.run(sample_folder)
+        assert result.exit_code == 2
+        assert "no build has been here" in result.output
+
+    def test_category_captions_asked_for(self, sample_folder: Path, tmp_path: Path) -> None:
+        raw = shutil.copytree(sample_folder, tmp_path / "raw", ignore=shutil.ignore_patterns("captions"))
+        captions = tmp_path / "elsewhere"
+        captions.mkdir()
+        shutil.copy(sample_folder / "captions" / "category_captions.json", captions)
+        build(str(raw), tmp_path / "out", configs=["categories"], captions=str(captions), workers=1)
+        result = self.run(tmp_path / "out", "--raw", raw)
+        assert result.exit_code == 1
+        assert "give --captions DIR" in result.output
+        assert verify(tmp_path / "out", str(raw), str(captions), workers=1) == []
+
+    def test_captions_asked_for(self, out: Path, sample_folder: Path, tmp_path: Path) -> None:
+        raw = shutil.copytree(sample_folder, tmp_path / "raw", ignore=shutil.ignore_patterns("captions"))
+        result = self.run(out, "--raw", raw)
+        assert result.exit_code == 1
+        assert "--captions" in result.output
+
+
+class TestFiles:
+    def test_one_flipped_bit(self, out: Path) -> None:
+        generator = random.Random(3)
+        paths = sorted(out.glob("*/*.parquet"))
+        for _ in range(12):
+            path = generator.choice(paths)
+            data = path.read_bytes()
+            path.write_bytes(flipped(data, generator.randrange(len(data)), generator.randrange(8)))
+            assert {(p.file, p.code) for p in verify(out, workers=1)} == {
+                (path.relative_to(out).as_posix(), "checksum_differs")
+            }
+            path.write_bytes(data)
+        assert verify(out, workers=1) == []
+
+    def test_changed_card(self, out: Path) -> None:
+        (out / "README.md").write_text((out / "README.md").read_text("utf-8") + "\n", "utf-8")
+        assert codes(out) == {"checksum_differs"}
+
+    def test_truncated(self, out: Path) -> None:
+        path = shard(out)
+        (out / path).write_bytes((out / path).read_bytes()[:-1000])
+        assert codes(out) == {"checksum_differs"}
+        listed_anew(out, path)
+        assert codes(out) == {"parquet_unreadable"}
+
+    def test_missing(self, out: Path) -> None:
+        (out / shard(out)).unlink()
+        assert "file_missing" in codes(out)
+
+    def test_extra(self, out: Path) -> None:
+        (out / "pose/notes.txt").write_text("a note", "utf-8")
+        assert codes(out) == {"file_unlisted"}
+
+    def test_extra_shard(self, out: Path) -> None:
+        shutil.copy(out / shard(out), out / "pose/train-00007-of-00003-known.parquet")
+        assert "file_unlisted" in codes(out)
+        listed_anew(out, "pose/train-00007-of-00003-known.parquet")
+        assert "shard_name" in codes(out)
+
+    def test_bookkeeping(self, out: Path) -> None:
+        (out / ".build/manifest.json").write_text("{", "utf-8")
+        assert codes(out) == {"bookkeeping_damaged"}
+
+    def test_marker(self, out: Path) -> None:
+        next((out / ".build/done").iterdir()).unlink()
+        assert "shard_unfinished" in codes(out)
+
+    def test_flipped_bit_behind_the_checksum(self, out: Path, sample_folder: Path) -> None:
+        """In the bytes of the pictures; the raw release finds what still decodes."""
+        generator = random.Random(5)
+        path = shard(out, "classification")
+        data = (out / path).read_bytes()
+        pages = pq.ParquetFile(out / path).metadata.row_group(0).column(0).data_page_offset
+        for _ in range(6):
+            (out / path).write_bytes(
+                flipped(data, generator.randrange(200, pages - 100), generator.randrange(8))
+            )
+            listed_anew(out, path)
+            assert codes(out, sample_folder) & {"raw_value", "picture_differs", "parquet_unreadable"}
+
+
+WRITTEN_OTHERWISE = {
+    "snappy": ({"compression": "snappy"}, "encoding"),
+    "no dictionary": ({"use_dictionary": False}, "encoding"),
+    "dictionary too small": ({"dictionary_pagesize_limit": 20_000, "write_batch_size": 1}, "encoding"),
+    "a picture cut": ({"groups": [1]}, "picture_cut"),
+}
+
+CHANGED_TABLES: dict[str, tuple[str, Change, str]] = {
+    "no features": ("pose", lambda t: t.replace_schema_metadata(None), "schema_differs"),
+    "a column less": ("pose", lambda t: t.drop_columns(["dense"]), "schema_differs"),
+    "another type": (
+        "classification",
+        lambda t: t.set_column(3, "width", t["width"].cast(pa.int64())),
+        "schema_differs",
+    ),
+    "a row twice": ("pose", lambda t: pa.concat_tables([t.slice(0, 1), t]), "key_duplicate"),
+    "a row less": ("classification", lambda t: t.slice(1), "card"),
+    "turned around": ("classification", lambda t: t.take(list(range(len(t)))[::-1]), "place_differs"),
+    "not a number": ("pose", lambda t: with_value(t, "azimuth", float("nan")), "value"),
+    "infinite": ("pose", lambda t: with_value(t, "distance", float("inf")), "value"),
+    "no number": ("pose", lambda t: with_value(t, "px", None), "value"),
+    "degrees": ("pose", lambda t: with_value(t, "elevation", 90.0), "value"),
+    "negative viewport": ("pose", lambda t: with_value(t, "viewport", -1.0), "value"),
+    "inverted box": ("pose", lambda t: with_value(t, "bbox", lambda b: [b[2], b[1], b[0], b[3]]), "value"),
+    "box outside": ("pose", lambda t: with_value(t, "bbox", [-9.0, -9.0, -1.0, -1.0]), "value"),
+    "unknown status": ("pose", lambda t: with_value(t, "object_status", 4), "value"),
+    "no known category": ("pose", lambda t: with_value(t, "known", False), "value"),
+    "mesh 0": ("pose", lambda t: with_value(t, "cad_index", 0), "value"),
+    "another label": ("classification", lambda t: with_value(t, "label", lambda i: (i + 1) % 189), "value"),
+    "another path": ("pose", lambda t: with_value(t, "image", lambda i: {**i, "path": "a.JPEG"}), "value"),
+    "an object's box": (
+        "captions",
+        lambda t: with_value(t, "objects", lambda o: [{**o[0], "bbox": [5.0, 5.0, 5.0, 9.0]}, *o[1:]]),
+        "value",
+    ),
+    "another width": ("pose", lambda t: with_value(t, "width", lambda width: width + 1), "picture_size"),
+    "another kind": (
+        "classification",
+        lambda t: with_value(with_value(t, "image_id", "kettle/x"), "label", None),
+        "kind_mixed",
+    ),
+    "another picture": (
+        "captions",
+        lambda t: with_picture(t, lambda data: reencoded(data, quality=30)),
+        "picture_differs",
+    ),
+    "an infinite crop": ("object_centric", lambda t: with_value(t, "resize_rate", float("inf")), "value"),
+    "a crop twice": ("object_centric", lambda t: pa.concat_tables([t.slice(0, 1), t]), "key_duplicate"),
+    "a smaller crop": ("object_centric", lambda t: with_value(t, "width", 500), "picture_size"),
+    "half a crop": (
+        "object_centric",
+        lambda t: with_value(t, "image", lambda i: {**i, "bytes": i["bytes"][:2000]}),
+        "picture_undecodable",
+    ),
+    "a mesh's count": ("cad", lambda t: with_value(t, "num_vertices", lambda n: n + 1), "value"),
+    "a mesh's bounds": ("cad", lambda t: with_value(t, "bounds", lambda b: [b[0], b[0]]), "value"),
+    "no bounds": ("cad", lambda t: with_value(t, "bounds", None), "value"),
+    "a mesh's name": ("cad", lambda t: with_value(t, "mesh", lambda m: {**m, "path": "a.glb"}), "value"),
+    "half a mesh": (
+        "cad",
+        lambda t: with_value(t, "mesh", lambda m: {**m, "bytes": m["bytes"][:900]}),
+        "mesh_unreadable",
+    ),
+    "no mesh": ("cad", lambda t: with_value(t, "mesh", lambda m: {**m, "bytes": b""}), "mesh_unreadable"),
+    "half a thumbnail": (
+        "cad",
+        lambda t: with_value(t, "image", lambda i: {**i, "bytes": i["bytes"][:600]}),
+        "picture_undecodable",
+    ),
+    "a smaller thumbnail": (
+        "cad",
+        lambda t: with_value(t, "image", lambda i: {**i, "bytes": reencoded(i["bytes"], size=(128, 128))}),
+        "picture_size",
+    ),
+    "a mesh twice": ("cad", lambda t: pa.concat_tables([t.slice(0, 1), t]), "key_duplicate"),
+    "a mesh less": ("cad", lambda t: t.slice(1), "counts_differ"),
+    "an infinite bound": (
+        "cad",
+        lambda t: with_value(t, "bounds", lambda b: [b[0], [float("inf")] * 3]),
+        "value",
+    ),
+    "a count": ("categories", lambda t: with_value(t, "train_good", lambda n: n + 1), "counts_differ"),
+    "a count of meshes": ("categories", lambda t: with_value(t, "num_meshes", None), "counts_differ"),
+    "a negative count": ("categories", lambda t: with_value(t, "train_bad", -1), "value"),
+    "another category's id": ("categories", lambda t: with_value(t, "category", 0, 3), "value"),
+    "unknown, though known": (
+        "categories",
+        lambda t: with_value(t, "known", lambda known: not known),
+        "value",
+    ),
+    "a category less": ("categories", lambda t: t.slice(1), "counts_differ"),
+    "a category twice": ("categories", lambda t: pa.concat_tables([t.slice(0, 1), t]), "key_duplicate"),
+    "a posed object less": ("pose", lambda t: t.slice(1), "counts_differ"),
+    "another status": (
+        "pose",
+        lambda t: with_value(t, "object_status", lambda s: 0 if s is None else (s + 1) % 4),
+        "counts_differ",
+    ),
+    "a long caption": ("captions", lambda t: with_value(t, "caption", "word " * 250_000), "viewer_cell"),
+}
+
+
+class TestRows:
+    @pytest.mark.parametrize("case", WRITTEN_OTHERWISE)
+    def test_written_otherwise(self, out: Path, case: str) -> None:
+        options, code = WRITTEN_OTHERWISE[case]
+        path = next(p for p in sorted(out.glob("pose/*.parquet")) if _first_picture_has_two_rows(p))
+        rewrite(out, path.relative_to(out).as_posix(), **options)
+        assert code in codes(out)
+
+    @pytest.mark.parametrize("case", CHANGED_TABLES)
+    def test_changed(self, out: Path, case: str) -> None:
+        config, change, code = CHANGED_TABLES[case]
+        rewrite(out, shard(out, config, "train-*-known" if config in ALL_TABLES else "train-*"), change)
+        assert code in codes(out)
+
+    def test_undecodable(self, out: Path) -> None:
+        everywhere(out, lambda table: with_picture(table, lambda data: data[: len(data) // 2]))
+        assert codes(out) == {"picture_undecodable"}
+
+    def test_turned(self, out: Path) -> None:
+        exif = Image.Exif()
+        exif[Image.ExifTags.Base.Orientation] = 6
+        everywhere(out, lambda table: with_picture(table, lambda data: reencoded(data, exif=exif)))
+        assert codes(out) == {"picture_turned"}
+
+    def test_in_both_splits(self, out: Path) -> None:
+        for config in TABLES:
+            other = pq.read_table(out / shard(out, config)).slice(0, 1)
+            change = functools.partial(lambda table, more: pa.concat_tables([table, more]), more=other)
+            rewrite(out, shard(out, config, "validation-*-known"), change)
+        assert "split_overlap" in codes(out)
+
+    def test_row_group_too_large(self, tmp_path: Path) -> None:
+        stems = tuple(f"n{i}" for i in range(120))
+        raw = RawTreeWriter().sound("bed", stems, ("v", "w")).folder(tmp_path / "raw")
+        build(raw, tmp_path / "out", workers=1, configs=TABLES[:2])
+        assert verify(tmp_path / "out", raw, workers=1) == []
+        rewrite(tmp_path / "out", shard(tmp_path / "out"), groups=[])
+        assert codes(tmp_path / "out") == {"row_group_too_large", "place_differs"}
+
+    def test_common_pictures_first(self, tmp_path: Path) -> None:
+        tree = RawTreeWriter().sound("bed", ("a", "b", "c"), ("v", "w"))
+        tree.annotation("bed", "b", an_object(azimuth=...))
+        build(tree.folder(tmp_path / "raw"), tmp_path / "out", workers=1, configs=TABLES[:2])
+        assert verify(tmp_path / "out", workers=1) == []
+        path = shard(tmp_path / "out", "classification")
+        rewrite(tmp_path / "out", path, lambda table: table.take([2, 0, 1]))
+        assert "place_differs" in codes(tmp_path / "out")
+
+
+def _first_picture_has_two_rows(path: Path) -> bool:
+    ids = pq.read_table(path, columns=["image_id"])["image_id"].to_pylist()
+    return ids.count(ids[0]) > 1
+
+
+class TestReferences:
+    @pytest.mark.parametrize("config", ["cad", "categories"])
+    def test_compressed(self, out: Path, config: str) -> None:
+        rewrite(out, shard(out, config, "train-*"), compression="snappy")
+        assert codes(out) == {"encoding"}
+
+    def test_too_many_rows_in_a_row_group(self, out: Path) -> None:
+        path = shard(out, "categories", "train-*")
+        rewrite(out, path, lambda table: pa.concat_tables([table] * 12))
+        assert "row_group_too_large" in codes(out)
+
+    @pytest.mark.parametrize("config", ["cad", "categories"])
+    def test_marker(self, out: Path, config: str) -> None:
+        next((out / ".build/done").glob(f"{config}-*")).unlink()
+        assert "shard_unfinished" in codes(out)
+
+    def test_a_file_that_was_not_planned(self, out: Path) -> None:
+        path = "cad/train-00007-of-00007.parquet"
+        shutil.copy(out / shard(out, "cad", "train-*"), out / path)
+        listed_anew(out, path)
+        assert "shard_name" in codes(out)
+
+    def test_truncated(self, out: Path) -> None:
+        path = shard(out, "cad", "train-*")
+        (out / path).write_bytes((out / path).read_bytes()[:-1000])
+        listed_anew(out, path)
+        assert codes(out) == {"parquet_unreadable"}
+
+    def test_a_mesh_of_the_raw_release_that_is_gone(self, out: Path, sample_folder: Path) -> None:
+        rewrite(out, shard(out, "cad", "train-*"), lambda table: table.slice(1))
+        assert "raw_mesh_lost" in codes(out, sample_folder)
+
+    def test_another_mesh(self, out: Path, sample_folder: Path, tmp_path: Path) -> None:
+        raw = shutil.copytree(sample_folder, tmp_path / "raw")
+        mesh = sorted(raw.glob("CAD/*/01.off"))[0]
+        lines = mesh.read_text("utf-8").split("\n")
+        lines[2] = " ".join(str(float(word) + 1e-3) for word in lines[2].split())
+        mesh.write_text("\n".join(lines), "utf-8")
+        assert codes(out, raw) == {"raw_value"}
+
+    def test_a_thumbnail_encoded_otherwise(self, out: Path, sample_folder: Path) -> None:
+        """Another encoder is no fault, another picture is."""
+        path = shard(out, "cad", "train-*")
+        for options, found in (({"quality": 98}, set()), ({"size": (8, 8)}, {"raw_value", "picture_size"})):
+            change = functools.partial(
+                lambda image, options: {**image, "bytes": reencoded(image["bytes"], **options)},
+                options=options,
+            )
+            rewrite(out, path, functools.partial(with_value, column="image", value=change))
+            assert codes(out, sample_folder) == found
+
+    def test_a_mesh_written_otherwise(self, out: Path, sample_folder: Path) -> None:
+        """Another version of trimesh is no fault, another mesh is."""
+
+        def written_by_another(mesh: dict[str, Any]) -> dict[str, Any]:
+            assert b"mikedh/trimesh" in mesh["bytes"]
+            return {**mesh, "bytes": mesh["bytes"].replace(b"mikedh/trimesh", b"nobody/trimesh")}
+
+        path = shard(out, "cad", "train-*")
+        rewrite(out, path, lambda table: with_value(table, "mesh", written_by_another))
+        assert codes(out, sample_folder) == set()
+        rewrite(out, path, lambda table: with_value(table, "mesh", table["mesh"][1].as_py()))
+        assert "raw_value" in codes(out, sample_folder)
+
+    def test_another_caption(self, out: Path, sample_folder: Path) -> None:
+        path = shard(out, "categories", "train-*")
+        rewrite(out, path, lambda table: with_value(table, "caption", "another"))
+        assert codes(out) == set()
+        assert codes(out, sample_folder) == {"raw_value"}
+
+    @pytest.mark.parametrize("configs", [["cad"], ["categories"], ["cad", "categories"], ["captions", "cad"]])
+    def test_some_configs(self, configs: list[str], sample_folder: Path, tmp_path: Path) -> None:
+        build(str(sample_folder), tmp_path / "out", configs=configs, workers=1)
+        assert verify(tmp_path / "out", str(sample_folder), workers=1) == []
+
+
+class TestCounts:
+    def test_card_count(self, out: Path) -> None:
+        card = (out / "README.md").read_text("utf-8")
+        rows = sum(pq.read_metadata(path).num_rows for path in out.glob("pose/train-*.parquet"))
+        (out / "README.md").write_text(
+            card.replace(f"num_examples: {rows}", f"num_examples: {rows + 1}", 1), "utf-8"
+        )
+        listed_anew(out, "README.md")
+        assert codes(out) == {"card"}
+
+    @pytest.mark.parametrize(
+        ("found", "replaced"),
+        [
+            ("pose/train-*-known.parquet", "pose/train-*.parquet"),
+            ("path: captions/", "path: classification/"),
+            ("dtype: float64", "dtype: float32"),
+            ("dataset_info:", "other_info:"),
+            ("configs:", "configs: [] #"),
+        ],
+    )
+    def test_card(self, out: Path, found: str, replaced: str) -> None:
+        card = (out / "README.md").read_text("utf-8")
+        assert found in card
+        (out / "README.md").write_text(card.replace(found, replaced), "utf-8")
+        listed_anew(out, "README.md")
+        assert codes(out) == {"card"}
+
+    def test_ledger(self, out: Path) -> None:
+        ledger = out / ".build/ledger.jsonl"
+        kept = [line for line in ledger.read_text("utf-8").splitlines() if "picture_mode" not in line]
+        ledger.write_text("\n".join(kept), "utf-8")
+        assert codes(out) == {"books"}
+
+    def test_marker_count(self, out: Path) -> None:
+        marker = sorted((out / ".build/done").glob("train-*"))[0]
+        result = json.loads(marker.read_text("utf-8"))
+        result["accounts"]["pose"]["written"] -= 1
+        marker.write_text(json.dumps(result), "utf-8")
+        assert codes(out) == {"books"}
+
+
+class TestViewer:
+    def test_lone_value(self, tmp_path: Path) -> None:
+        build(
+            RawTreeWriter().sound("bed", ("a", "b"), ("v",)).folder(tmp_path / "raw"),
+            tmp_path / "out",
+            workers=1,
+        )
+        found = verify(tmp_path / "out", workers=1)
+        assert {p.code for p in found} == {"viewer_lone_value"}
+        lone = {p.file for p in found}
+        assert {"cad train", "categories train", "pose validation"} <= lone
+        assert not any("train" in file for file in lone - {"cad train", "categories train"})
+
+    def test_empty_split(self, out: Path) -> None:
+        for path in sorted(out.glob("captions/validation-*.parquet")):
+            rewrite(out, path.relative_to(out).as_posix(), lambda table: table.slice(0, 0))
+        assert "viewer_empty_split" in codes(out)
+
+    def test_page(self) -> None:
+        half = VIEWER_PAGE_BYTES // 2
+        assert not list(check_pages("pose train", [(100, half), (100, half + 1), (100, half)]))
+        assert [p.code for p in check_pages("pose train", [(90, half), (100, half + 1)])] == ["viewer_page"]
+
+
+class TestRaw:
+    def test_value(self, out: Path, sample_folder: Path) -> None:
+        rewrite(
+            out, shard(out), lambda table: with_value(table, "theta", lambda theta: np.nextafter(theta, 3))
+        )
+        assert codes(out) == set()
+        assert codes(out, sample_folder) == {"raw_value"}
+
+    def test_picture(self, out: Path, sample_folder: Path) -> None:
+        everywhere(out, lambda table: with_picture(table, lambda data: reencoded(data, quality=95)))
+        assert codes(out) == set()
+        assert codes(out, sample_folder) == {"raw_value"}
+
+    def test_caption(self, out: Path, sample_folder: Path) -> None:
+        rewrite(out, shard(out, "captions"), lambda table: with_value(table, "caption", "another"))
+        assert codes(out, sample_folder) == {"raw_value"}
+
+    def test_changed_raw(self, out: Path, sample_folder: Path, tmp_path: Path) -> None:
+        raw = shutil.copytree(sample_folder, tmp_path / "raw")
+        picture = raw / f"images/{pq.read_table(out / shard(out))['image_id'][0]}.JPEG"
+        picture.write_bytes(reencoded(picture.read_bytes(), quality=20))
+        assert codes(out, raw) == {"raw_value"}
+
+    def test_crop_value(self, out: Path, sample_folder: Path) -> None:
+        path = shard(out, "object_centric")
+        rewrite(out, path, lambda table: with_value(table, "px", lambda px: px + 1))
+        assert codes(out) == set()
+        assert codes(out, sample_folder) == {"raw_value"}
+
+    def test_crop_encoded_otherwise(self, out: Path, sample_folder: Path) -> None:
+        """Another JPEG encoder is no fault, another picture is."""
+        path = shard(out, "object_centric")
+        rewrite(out, path, lambda table: with_picture(table, lambda data: reencoded(data, quality=98)))
+        assert codes(out, sample_folder) == set()
+        rewrite(out, path, lambda table: with_picture(table, lambda data: reencoded(data, quality=5)))
+        assert codes(out, sample_folder) == {"raw_value"}
+
+    def test_lost_crop(self, out: Path, sample_folder: Path) -> None:
+        rewrite(out, shard(out, "object_centric"), lambda table: table.slice(1))
+        found = verify(out, str(sample_folder), workers=1)
+        assert ("object_centric", "raw_picture_lost") in {(p.file, p.code) for p in found}
+
+    def test_lost_object(self, out: Path, sample_folder: Path) -> None:
+        rewrite(out, shard(out), lambda table: table.slice(1))
+        assert {"raw_value", "raw_picture_lost"} & codes(out, sample_folder)
+
+    def test_lost_picture(self, out: Path, sample_folder: Path) -> None:
+        def without_first(table: pa.Table) -> pa.Table:
+            return table.filter(pa.array([i != lost for i in table["image_id"].to_pylist()]))
+
+        lost = pq.read_table(out / shard(out))["image_id"][0].as_py()
+        everywhere(out, without_first)
+        found = [p for p in verify(out, str(sample_folder), workers=1) if p.code == "raw_picture_lost"]
+        assert any(lost in p.what for p in found)
+
+    def test_listed_elsewhere(self, out: Path, sample_folder: Path, tmp_path: Path) -> None:
+        raw = shutil.copytree(sample_folder, tmp_path / "raw")
+        image_id = pq.read_table(out / shard(out))["image_id"][0].as_py()
+        category, _, stem = image_id.partition("/")
+        for word, text in (("train", ""), ("val", f"{stem}\n")):
+            listed = raw / f"lists/{category}_imagenet_{word}.txt"
+            lines = [
+                line for line in listed.read_text("utf-8").splitlines(keepends=True) if line.strip() != stem
+            ]
+            listed.write_text("".join(lines) + text, "utf-8")
+        assert "raw_picture_unknown" in codes(out, raw)
+
+    def test_new_in_raw(self, out: Path, sample_folder: Path, tmp_path: Path) -> None:
+        raw = shutil.copytree(sample_folder, tmp_path / "raw")
+        shutil.copy(sorted(raw.glob("images/*/*.JPEG"))[0], raw / "images/bed/new.JPEG")
+        assert codes(out, raw) == {"raw_picture_lost"}
+
+
+def test_every_check_is_exercised() -> None:
+    text = Path(__file__).read_text("utf-8")
+    assert [code for code in CHECKS if f'"{code}"' not in text] == []
+
+
+def test_schema_is_the_contract(built_sample: Path) -> None:
+    for config in TABLES:
+        assert (
+            pq.read_schema(built_sample / shard(built_sample, config)).metadata
+            == shard_schema(config).metadata
+        )
