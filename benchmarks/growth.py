@@ -21,7 +21,8 @@ from benchmarks import inputs
 from benchmarks.build import WHOLE, WORKERS, from_generator, once, ours, tar
 from benchmarks.measuring import Setting, Table, apart, command
 from ImageNet3D import CATEGORIES, Listing, RawTree
-from processing.build.plan import DEFAULT_SHARD_SIZE, parsed_size, plan_shards
+from processing.build import DEFAULT_SHARD_SIZE
+from processing.build.plan import parsed_size, plan_shards
 from processing.verify.command import verify
 
 SIZES = (1_000, 10_000, 100_000)

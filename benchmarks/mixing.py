@@ -30,7 +30,8 @@ from datasets.distributed import split_dataset_by_node
 from tabulate import tabulate
 
 from ImageNet3D import CATEGORIES, Entry, Release, Survey, in_order
-from processing.build.plan import DEFAULT_SHARD_SIZE, Shard, parsed_size, plan_shards
+from processing.build import DEFAULT_SHARD_SIZE
+from processing.build.plan import Shard, parsed_size, plan_shards
 
 if TYPE_CHECKING:
     from benchmarks import measuring

@@ -1,53 +1,70 @@
-"""The command line: `python -m processing COMMAND --help` explains each command.
+"""The command line, `imagenet3d COMMAND` or `python -m processing COMMAND`; `--help` explains each command.
 
 Exit codes: 0 done, 1 problems found in the data or on the way, 2 wrong usage.
+
+What a command needs is imported when it is called, so that help and wrong usage are told at once: `datasets`
+alone takes a second.
 """
 
 import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
-import ImageNet3D
-from processing.build.plan import DEFAULT_SHARD_SIZE, parsed_size
+import processing.build
 
 
 def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
-    """Errors that name the file and the remedy are shown without a traceback."""
+    """Show errors that name the file and the remedy without a traceback.
+
+    Those are errors of classes of our own and of the operating system; one whose class has `exit_code = 2` is
+    wrong usage. Any other error is a fault of this program and shows where it happened.
+    """
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
-        from processing.build.command import BuildError
-        from processing.build.shards import ReplacedError
-        from processing.publish.repository import PublishError
-        from processing.runtime.store import PlaceError
-        from processing.runtime.tasks import ClusterError, WorkerDiedError
-
         try:
             command(*args, **kwargs)
-        except PlaceError as error:
-            raise click.UsageError(str(error)) from error
-        except (
-            ImageNet3D.ReleaseError,
-            BuildError,
-            ReplacedError,
-            WorkerDiedError,
-            ClusterError,
-            PublishError,
-            OSError,
-        ) as error:
-            raise click.ClickException(str(error)) from error
-        except ImportError as error:  # an extra is not installed
-            raise click.UsageError(str(error)) from error
+        except click.ClickException:
+            raise
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # another would end this without the message
             raise click.ClickException("interrupted; run the same command again to go on") from None
+        except ImportError as error:  # an extra is not installed
+            raise click.UsageError(str(error)) from error
+        except Exception as error:
+            ours = type(error).__module__.partition(".")[0] in ("ImageNet3D", "processing")
+            if getattr(error, "exit_code", 1) == 2:
+                raise click.UsageError(str(error)) from error
+            if ours or isinstance(error, OSError):
+                raise click.ClickException(str(error)) from error
+            raise
 
     return run
+
+
+class _NameOf(click.ParamType):
+    """One of the names that ImageNet3D.py lists, which is imported when a name is given.
+
+    Args:
+        constant: of that module, such as "SPLITS".
+        others: further names.
+    """
+
+    name = "name"
+
+    def __init__(self, constant: str, *others: str) -> None:
+        self._constant, self._others = constant, others
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name itself; an error that lists all names for any other."""
+        names = [*getattr(import_module("ImageNet3D"), self._constant), *self._others]
+        return click.Choice(names).convert(value, param, ctx)
 
 
 def _where_it_runs(command: Callable[..., None]) -> Callable[..., None]:
@@ -73,16 +90,19 @@ def _no_workers_beside(context: click.Context, _: click.Parameter, scheduler: st
     return scheduler
 
 
-def _a_size(_: click.Context, parameter: click.Parameter, text: str) -> str:
+def _a_size(_: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    from processing.build.plan import parsed_size
+
     try:
-        parsed_size(text)
+        if text is not None:
+            parsed_size(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param=parameter) from error
     return text
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(ImageNet3D.__version__, prog_name="ImageNet3D")
+@click.version_option(package_name="imagenet3d-datasets", prog_name="ImageNet3D")
 def main() -> None:
     """Build, check and use the ImageNet3D dataset.
 
@@ -113,14 +133,14 @@ def sample(out: str, categories: int, images_per_category: int, seed: int) -> No
     "--config",
     "configs",
     multiple=True,
-    type=click.Choice(ImageNet3D.PUBLISHED_CONFIGS),
+    type=_NameOf("PUBLISHED_CONFIGS"),
     help="Only these; all that the release allows by default.",
 )
 @click.option("--captions", metavar="DIR", help="Folder with image_captions.json and category_captions.json.")
 @_where_it_runs
 @click.option(
     "--shard-size",
-    default=DEFAULT_SHARD_SIZE,
+    default=processing.build.DEFAULT_SHARD_SIZE,
     show_default=True,
     callback=_a_size,
     help="Bytes of pictures a shard has at most; a unit may follow.",
@@ -194,12 +214,10 @@ def crop(raw: str, out: str, mode: str, size: int, target_distance: float, **whe
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice([*ImageNet3D.OBJECT_STATUS, "none"]),
+    type=_NameOf("OBJECT_STATUS", "none"),
     help="Only objects of these; none stands for those without. May be repeated.",
 )
-@click.option(
-    "--split", "splits", multiple=True, type=click.Choice(list(ImageNet3D.SPLITS)), help="Only this."
-)
+@click.option("--split", "splits", multiple=True, type=_NameOf("SPLITS"), help="Only this.")
 @click.option("--seed", default=0, show_default=True, help="Another seed shows other objects.")
 @click.option(
     "--config",
@@ -224,7 +242,7 @@ def preview(source: str, page: str, per_category: int, seed: int, **selected: An
     try:
         write_preview(source, page, per_category, Selection(**selected), seed)
     except (ValueError, ImportError) as error:
-        if isinstance(error, ImageNet3D.ReleaseError):
+        if type(error).__module__ == "ImageNet3D":
             raise
         raise click.UsageError(str(error)) from error
     path = Path(page).resolve()
@@ -234,8 +252,8 @@ def preview(source: str, page: str, per_category: int, seed: int, **selected: An
 @main.command()
 @click.argument("predictions")
 @click.option("--dataset", "out", required=True, metavar="OUT", help="The built folder with the truth.")
-@click.option("--config", default=ImageNet3D.DEFAULT_CONFIG, show_default=True, help="A config with poses.")
-@click.option("--split", default="validation", show_default=True, type=click.Choice(list(ImageNet3D.SPLITS)))
+@click.option("--config", default="pose", show_default=True, help="A config with poses.")
+@click.option("--split", default="validation", show_default=True, type=_NameOf("SPLITS"))
 @click.option("--groups", metavar="FILE", help="JSON file {group: [category, ...]} to report on.")
 @click.option("--json", "json_file", metavar="FILE", help="Also write the figures as JSON.")
 @click.option(

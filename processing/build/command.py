@@ -24,7 +24,7 @@ import pyarrow as pa
 
 import ImageNet3D
 from ImageNet3D import PUBLISHED_CONFIGS, Entry, Finding, RawTree, ReleaseError, Survey
-from processing.build import cad, plan, references, shards
+from processing.build import DEFAULT_SHARD_SIZE, cad, plan, references, shards
 from processing.build.ownership import (
     FINISHED_BY,
     PAGES,
@@ -34,7 +34,7 @@ from processing.build.ownership import (
     refuse_strangers,
     replaced_configs,
 )
-from processing.build.plan import DEFAULT_SHARD_SIZE, LEFT_OUT_BATCH, Shard, parsed_size
+from processing.build.plan import LEFT_OUT_BATCH, Shard, parsed_size
 from processing.build.references import REFERENCE_TABLES, ReferenceShard
 from processing.build.shards import (
     BOOKKEEPING,

@@ -23,9 +23,6 @@ MAX_ROW_GROUP_BYTES = 100 * 10**6
 # A worker holds a row group some six times while it writes it. Only a picture larger than this has more.
 ROW_GROUP_BYTES = 24 * 10**6
 
-# Some 600 rows of the v1.0 release: small enough that several readers mix categories well.
-DEFAULT_SHARD_SIZE = "48MB"
-
 LEFT_OUT_BATCH = 500  # pictures that no shard takes, a task
 
 

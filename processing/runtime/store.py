@@ -43,6 +43,8 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:://|::)")
 class PlaceError(ValueError):
     """A place cannot be used at all; the message says what to do."""
 
+    exit_code = 2
+
 
 class StoreError(OSError):
     """A store refused or failed, after every repetition; the message names the file and the remedy."""

@@ -25,8 +25,8 @@ from processing.build import cad, categories
 from processing.build.cad import MeshEntry
 from processing.build.categories import CategoryCounts
 from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
-from processing.drawing.mesh import MeshError, parse_mesh
 from processing.drawing import thumbnail
+from processing.drawing.mesh import MeshError, parse_mesh
 from processing.runtime.store import Place, on_this_machine
 from processing.verify.checks import Problem, ShardFacts
 from processing.verify.raw import difference, look_alike

@@ -1,0 +1,43 @@
+"""The command line as a whole: it answers at once, and tells apart what is wrong."""
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from conftest import PROJECT
+
+from ImageNet3D import DEFAULT_CONFIG
+from processing.__main__ import main
+
+HEAVY = ("datasets", "numpy", "pyarrow", "PIL", "fsspec", "huggingface_hub")
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["build", "--no-such-option"], ["no-such-command"]]
+)
+def test_help_and_wrong_usage_import_nothing_heavy(words: list[str]) -> None:
+    code = (
+        "import sys; from processing.__main__ import main\n"
+        "try: main(sys.argv[1:])\n"
+        f"finally: print('heavy:', *sorted(set(sys.modules) & set({HEAVY!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=PROJECT)
+    assert done.stdout.rstrip().endswith("heavy:"), done.stdout
+    assert done.returncode == (0 if words[0] in ("--help", "--version") else 2)
+
+
+def test_names_are_checked_when_they_are_given() -> None:
+    result = CliRunner().invoke(main, ["build", "raw", "out", "--config", "poses"])
+    assert result.exit_code == 2
+    assert f"'poses' is not one of '{DEFAULT_CONFIG}'" in result.output
+
+
+def test_a_fault_of_this_program_is_not_told_as_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*_: object, **__: object) -> None:
+        raise ValueError("a fault")
+
+    monkeypatch.setattr("processing.build.command.build", faulty)
+    result = CliRunner().invoke(main, ["build", "raw", "out"])
+    assert isinstance(result.exception, ValueError)
+    assert str(result.exception) == "a fault"
