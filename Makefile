@@ -1,12 +1,13 @@
 # make demo    a synthetic release, built, loaded in every config, drawn on a page
-# make test    environments with the newest packages and with the oldest that are supported, then all tests
+# make test    environments with the newest packages and with the oldest that are supported, then the tests that prove
+#              the promises, in minutes; make test-slow runs the rest
 # make build RAW=imagenet3d_v1.zip OUT=ImageNet3D    the real thing
 
 PYTHON ?= python3
 BIN := .venv/bin
 DATASETS3 := .venv-datasets3/bin/python
 
-.PHONY: demo test build lint screenshot clean
+.PHONY: demo test test-slow build lint screenshot clean
 
 demo: .venv/ready
 	rm -rf demo
@@ -28,7 +29,10 @@ endef
 export LOAD_EVERY_CONFIG
 
 test: .venv/ready .venv-datasets3/ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(PYTEST_FLAGS)
+
+test-slow: .venv/ready .venv-datasets3/ready
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(PYTEST_FLAGS)
 
 build: .venv/ready
 	@test -n "$(RAW)" && test -n "$(OUT)" || { echo "usage: make build RAW=imagenet3d_v1.zip OUT=ImageNet3D"; exit 2; }
@@ -37,6 +41,7 @@ build: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 # The README's picture of the preview page; needs chromium and chromium-driver.
 screenshot: .venv/ready
