@@ -123,9 +123,9 @@ OBJECT_STATUS = ("good", "partially", "barely", "bad")
 # Name of a split -> how the release's lists call it.
 SPLITS: Mapping[str, str] = MappingProxyType({"train": "train", "validation": "val"})
 
-# The seven fields that make an object posed, in the order of the columns.
-POSE_FIELDS = ("azimuth", "elevation", "theta", "distance", "px", "py", "viewport")
+# The three that make an object posed, and all seven of a pose in the order of the columns.
 ANGLES = ("azimuth", "elevation", "theta")
+POSE_FIELDS = (*ANGLES, "distance", "px", "py", "viewport")
 
 CITATION = """\
 @inproceedings{ma2024imagenet3d,
@@ -181,16 +181,19 @@ def config_splits(config: str) -> tuple[str, ...]:
 
 
 def _object_features() -> dict[str, Any]:
-    """The columns an object has, each with its unit; all but object_index and bbox may be null."""
+    """The columns an object has, each with its unit; all but object_index and bbox may be null.
+
+    In pose the angles are not null: an object without them has no row there.
+    """
     value = datasets.Value
     return {
         "object_index": value(
             "int32"
         ),  # position in the annotation file, from 0; keys an object with image_id
         "bbox": datasets.Sequence(value("float64"), length=4),  # x1, y1, x2, y2 in pixels of the picture
-        "azimuth": value("float64"),  # radians, released as [0, 2π]
-        "elevation": value("float64"),  # radians, released as [0, 2π]
-        "theta": value("float64"),  # radians, in-plane rotation, released as [0, 2π]
+        "azimuth": value("float64"),  # radians, modulo 2π: any finite number, as annotated
+        "elevation": value("float64"),  # radians, likewise
+        "theta": value("float64"),  # radians, in-plane rotation, likewise
         "distance": value("float64"),  # camera to object, CAD units; <= 0: never placed in depth
         "px": value("float64"),  # where the object's centre projects, pixels
         "py": value("float64"),
@@ -265,71 +268,111 @@ NO_POSE = "left out of pose"  # an object without a usable pose: a box in captio
 
 @dataclass(frozen=True)
 class Reason:
-    """A stable code, what is done, and the rule in words. Codes are never renamed once published."""
+    """What may be odd, and what is done about it.
+
+    Attributes:
+        code: stable; never renamed once published.
+        decision: `KEPT`, `LEFT_OUT` or `NO_POSE`.
+        rule: what was found, in words.
+        why: of what is left out, why no column could hold it.
+    """
 
     code: str
     decision: str
     rule: str
+    why: str = ""
 
 
 # fmt: off
 _REASONS = (
     # members of an archive
-    Reason("member_unsafe_path", LEFT_OUT, "a path is absolute, climbs out with '..' or has a backslash"),
-    Reason("member_link", LEFT_OUT, "a member is a symbolic link"),
-    Reason("member_encrypted", LEFT_OUT, "a member is encrypted"),
-    Reason("member_compression", LEFT_OUT, "a member is neither stored nor deflated"),
+    Reason("member_unsafe_path", LEFT_OUT, "a path is absolute, climbs out with '..' or has a backslash",
+           "it names nothing inside the release, so no picture, annotation or list has it"),
+    Reason("member_link", LEFT_OUT, "a member is a symbolic link",
+           "it has no content of its own, and what it leads to is not in the zip"),
+    Reason("member_encrypted", LEFT_OUT, "a member is encrypted", "its content cannot be read"),
+    Reason("member_compression", LEFT_OUT, "a member is neither stored nor deflated",
+           "its content cannot be read on every Python"),
     Reason("member_duplicate", KEPT, "a member stands twice with the same content; one is used"),
-    Reason("member_conflict", LEFT_OUT, "a member stands twice with different contents; none is used"),
-    Reason("member_damaged", LEFT_OUT, "a member cannot be read back: bad checksum, broken or cut-off data"),
+    Reason("member_conflict", LEFT_OUT, "a member stands twice with different contents; none is used",
+           "a row has one picture and one annotation, and nothing tells which of the two is true"),
+    Reason("member_damaged", LEFT_OUT, "a member cannot be read back: bad checksum, broken or cut-off data",
+           "the picture, annotation or list that it was is lost"),
     # names and lists
     Reason("name_collision", KEPT, "two names differ in case or Unicode form only"),
-    Reason("file_unexpected", LEFT_OUT, "a name does not belong in images/, annotations/, lists/ or CAD/"),
-    Reason("category_unknown", LEFT_OUT, "a folder is none of CATEGORIES; append it to LATER_CATEGORIES"),
-    Reason("list_not_text", LEFT_OUT, "a list is not UTF-8 text"),
+    Reason("file_unexpected", LEFT_OUT, "a name does not belong in images/, annotations/, lists/ or CAD/",
+           "no list names it and no column is made of it"),
+    Reason("category_unknown", LEFT_OUT, "a folder is none of CATEGORIES; append it to LATER_CATEGORIES",
+           "a label is one of CATEGORIES, and the published ids must not move"),
+    Reason("list_not_text", LEFT_OUT, "a list is not UTF-8 text", "no image id can be read from it"),
     Reason("list_bom", KEPT, "a list begins with a byte order mark"),
     Reason("list_crlf", KEPT, "a list has Windows line ends"),
     Reason("list_blank_line", KEPT, "a list has a blank line before its end"),
-    Reason("list_bad_id", LEFT_OUT, "an image id has a path separator or a control character, or is dots"),
+    Reason("list_bad_id", LEFT_OUT, "an image id has a path separator or a control character, or is dots",
+           "no picture of its category can have that name"),
     Reason("list_duplicate", KEPT, "an image id stands twice in a list; it is read once"),
-    Reason("list_both_splits", LEFT_OUT, "an image id is in both splits; it stays in validation only"),
-    Reason("picture_unlisted", LEFT_OUT, "a picture or annotation is in no list"),
+    Reason("list_both_splits", LEFT_OUT, "an image id is in both splits; it stays in validation only",
+           "its row is in validation, and a second one in train would leak it"),
+    Reason("picture_unlisted", LEFT_OUT, "a picture or annotation is in no list",
+           "every config of pictures is divided into splits, and it is in neither"),
     # pictures
-    Reason("picture_missing", LEFT_OUT, "a listed picture does not exist"),
-    Reason("picture_empty", LEFT_OUT, "a picture has no bytes"),
-    Reason("picture_too_large", LEFT_OUT, "a picture exceeds the limit of bytes or pixels"),
-    Reason("picture_unreadable", LEFT_OUT, "the bytes are no JPEG, PNG or WebP picture"),
-    Reason("picture_truncated", LEFT_OUT, "the end is missing (JPEG end marker, PNG IEND, RIFF length)"),
+    Reason("picture_missing", LEFT_OUT, "a listed picture does not exist",
+           "every row of these configs is a picture, and there is none"),
+    Reason("picture_empty", LEFT_OUT, "a picture has no bytes",
+           "every row of these configs is a picture, and there is none"),
+    Reason("picture_too_large", LEFT_OUT, "a picture exceeds the limit of bytes or pixels",
+           "a row group has room for 100 MB, and Pillow refuses to decode that many pixels"),
+    Reason("picture_unreadable", LEFT_OUT, "the bytes are no JPEG, PNG or WebP picture",
+           "an image column that cannot be decoded ends every loop over its rows"),
+    Reason("picture_truncated", LEFT_OUT, "the end is missing (JPEG end marker, PNG IEND, RIFF length)",
+           "an image column that cannot be decoded ends every loop over its rows"),
     Reason("picture_orientation", KEPT, "the tag was set to 1: annotations refer to stored pixels"),
-    Reason("picture_orientation_stuck", LEFT_OUT, "a picture is turned by a tag that could not be set to 1"),
+    Reason("picture_orientation_stuck", LEFT_OUT, "a picture is turned by a tag that could not be set to 1",
+           "an image column would show it turned, with box and centre in the wrong place"),
     Reason("picture_format", KEPT, "a picture is a PNG or WebP in a .JPEG name"),
     Reason("picture_mode", KEPT, "a picture is grey, CMYK, palette or has transparency"),
     Reason("picture_undecodable", KEPT, "the pixels cannot be decoded; no object of it is in object_centric"),
     Reason("picture_size_differs", KEPT, "the annotation names another size; the picture's own is used"),
     # annotation files
-    Reason("annotation_missing", LEFT_OUT, "a listed picture has no annotation"),
-    Reason("annotation_too_large", LEFT_OUT, "an annotation exceeds the limit of bytes or objects"),
-    Reason("annotation_not_npz", LEFT_OUT, "an annotation is no zip of arrays, or is damaged"),
-    Reason("annotation_not_array", LEFT_OUT, "an annotation does not hold the object array 'annotations'"),
-    Reason("annotation_forbidden", LEFT_OUT, "a pickle asks for more than numbers, text and numpy arrays"),
+    Reason("annotation_missing", LEFT_OUT, "a listed picture has no annotation",
+           "how many objects the picture has is unknown, and every config says so"),
+    Reason("annotation_too_large", LEFT_OUT, "an annotation exceeds the limit of bytes or objects",
+           "a row group of captions would have no room for its objects"),
+    Reason("annotation_not_npz", LEFT_OUT, "an annotation is no zip of arrays, or is damaged",
+           "no object can be read from it"),
+    Reason("annotation_not_array", LEFT_OUT, "an annotation does not hold the object array 'annotations'",
+           "no object can be read from it"),
+    Reason("annotation_forbidden", LEFT_OUT, "a pickle asks for more than numbers, text and numpy arrays",
+           "no object can be read from it without executing what it asks for"),
     Reason("annotation_empty", KEPT, "an annotation has no objects"),
     # objects
-    Reason("object_not_dict", LEFT_OUT, "an object is not a dict"),
-    Reason("class_differs", LEFT_OUT, "an object's class contradicts its folder"),
-    Reason("bbox_missing", LEFT_OUT, "an object has no box"),
-    Reason("bbox_wrong_type", LEFT_OUT, "a box is not four numbers"),
-    Reason("bbox_not_finite", LEFT_OUT, "a box has NaN or infinite numbers"),
-    Reason("bbox_inverted", LEFT_OUT, "a box has x2 <= x1 or y2 <= y1"),
-    Reason("bbox_outside", LEFT_OUT, "a box lies wholly outside its picture"),
+    Reason("key_unknown", KEPT, "objects have a key that no column is made of; counted once a release"),
+    Reason("object_not_dict", LEFT_OUT, "an object is not a dict", "it has no named values, so no box"),
+    Reason("class_differs", KEPT, "an object's class is not its folder's category, which is the label"),
+    Reason("bbox_missing", LEFT_OUT, "an object has no box",
+           "bbox has four numbers: pyarrow before 26 cannot read a null list of fixed length"),
+    Reason("bbox_wrong_type", LEFT_OUT, "a box is not four numbers",
+           "bbox has four numbers: pyarrow before 26 cannot read a null list of fixed length"),
+    Reason("bbox_not_finite", LEFT_OUT, "a box has NaN or infinite numbers",
+           "bbox has four finite numbers: statistics of the viewer fail on others"),
+    Reason("bbox_inverted", KEPT, "a box has x2 <= x1 or y2 <= y1; it is kept as annotated"),
+    Reason("bbox_outside", KEPT, "a box lies wholly outside its picture; it is kept as annotated"),
     Reason("bbox_leaves_picture", KEPT, "a box leaves its picture; it is kept as annotated"),
-    Reason("pose_missing", NO_POSE, "an object has a box and no pose at all"),
-    Reason("pose_incomplete", NO_POSE, "an object lacks some of the seven pose fields"),
-    Reason("pose_wrong_type", NO_POSE, "a pose field is not a number; it becomes null"),
-    Reason("pose_not_finite", NO_POSE, "a pose field is NaN or infinite; it becomes null"),
-    Reason("angle_out_of_range", NO_POSE, "an angle is outside [0, 2π] by more than 0.01; it becomes null"),
-    Reason("angle_slightly_out", KEPT, "an angle is outside [0, 2π] by at most 0.01; kept as annotated"),
-    Reason("viewport_not_positive", NO_POSE, "a viewport is not positive; it becomes null"),
-    Reason("cad_index_invalid", KEPT, "a cad_index is not a whole number from 1; it becomes null"),
+    Reason("pose_missing", NO_POSE, "an object has a box and no pose at all",
+           "a row of pose is three angles; the object's row is in captions, with null for them"),
+    Reason("pose_incomplete", NO_POSE, "an object lacks one or two of the angles, or all with a place",
+           "a row of pose is three angles; the object's row is in captions, with null for what lacks"),
+    Reason("pose_wrong_type", NO_POSE, "an angle is not a number; it becomes null",
+           "a column of float64 holds numbers, and a row of pose is three angles"),
+    Reason("pose_not_finite", NO_POSE, "an angle is NaN or infinite; it becomes null",
+           "it is no angle, and statistics of the viewer fail on such numbers"),
+    Reason("angle_outside_range", KEPT, "an angle is outside [0, 2π]; kept as annotated, modulo 2π"),
+    Reason("angle_beyond_two_turns", KEPT, "an angle is beyond 4π in size; are these degrees?"),
+    Reason("place_missing", KEPT, "a posed object lacks distance, px, py, viewport or cad_index; it is null"),
+    Reason("place_wrong_type", KEPT, "a distance, px, py or viewport is not a number; it becomes null"),
+    Reason("place_not_finite", KEPT, "a distance, px, py or viewport is NaN or infinite; it becomes null"),
+    Reason("viewport_not_positive", KEPT, "a viewport is not positive; it is kept as annotated"),
+    Reason("cad_index_invalid", KEPT, "a cad_index is not a whole number of 32 bits; it becomes null"),
     Reason("cad_mesh_missing", KEPT, "the release has no mesh of that cad_index"),
     Reason("status_unknown", KEPT, "an object_status is none of the four words; it becomes null"),
     Reason("density_unknown", KEPT, "dense is neither dense_yes nor dense_no; it becomes null"),
@@ -337,18 +380,21 @@ _REASONS = (
     Reason("ignore_invalid", KEPT, "an ignore flag is not a number from 0; it counts as not set"),
     Reason("size_invalid", KEPT, "a height or width is not a whole number from 1; it is not compared"),
     # meshes
-    Reason("mesh_too_large", LEFT_OUT, "a mesh exceeds the limit of bytes, vertices, triangles or drawing"),
-    Reason("mesh_damaged", LEFT_OUT, "the bytes are no OFF mesh, or a face names a vertex that is not there"),
-    Reason("mesh_no_triangles", LEFT_OUT, "a mesh has no triangle"),
-    Reason("mesh_not_finite", LEFT_OUT, "a vertex is NaN, infinite or beyond the range of float32"),
+    Reason("mesh_too_large", LEFT_OUT, "a mesh exceeds the limit of bytes, vertices, triangles or drawing",
+           "the viewer cannot show such a row"),
+    Reason("mesh_damaged", LEFT_OUT, "the bytes are no OFF mesh, or a face names a vertex that is not there",
+           "a mesh column holds vertices and triangles, and these cannot be told"),
+    Reason("mesh_no_triangles", LEFT_OUT, "a mesh has no triangle", "a GLB file has no mesh without one"),
+    Reason("mesh_not_finite", LEFT_OUT, "a vertex is NaN, infinite or beyond the range of float32",
+           "GLB holds vertices as finite float32"),
     # captions
-    Reason("caption_wrong_type", LEFT_OUT, "a caption is not text"),
-    Reason("caption_without_picture", LEFT_OUT, "a caption's picture or category is not in the release"),
+    Reason("caption_wrong_type", LEFT_OUT, "a caption is not text", "a caption column holds text"),
+    Reason("caption_without_picture", LEFT_OUT, "a caption's picture or category is not in the release",
+           "every row of captions is a picture, and there is none"),
 )
 # fmt: on
 REASONS: Mapping[str, Reason] = MappingProxyType({reason.code: reason for reason in _REASONS})
 
-ANGLE_TOLERANCE = 0.01  # radians; rounding in the annotation tool, not another unit
 MAX_PICTURE_BYTES = 100 * 10**6  # a row group's limit
 MAX_PICTURE_PIXELS = 2**28 // 3  # past it Pillow, as it comes, warns of a decompression bomb
 MAX_ANNOTATION_BYTES = 2**20  # real ones have some 2 KB
@@ -1385,27 +1431,27 @@ def _name_findings(sizes: Mapping[str, int]) -> Iterator[Finding]:
 class ObjectAnnotation:
     """One object as annotated; values are the release's own, only their Python type is settled.
 
-    Every field but `index` and `bbox` is None where the release has none or an unusable one.
+    Every field but `index` and `bbox` is None where the release has none, or one that its column cannot hold.
     """
 
     index: int  # position in the annotation file, from 0
-    bbox: tuple[float, float, float, float]  # x1, y1, x2, y2; pixels of the stored picture; x1 < x2, y1 < y2
-    azimuth: float | None = None  # radians, [0, 2π] give or take ANGLE_TOLERANCE
+    bbox: tuple[float, float, float, float]  # x1, y1, x2, y2; pixels of the stored picture; finite, any order
+    azimuth: float | None = None  # radians, any finite number: meant modulo 2π
     elevation: float | None = None  # radians, likewise
     theta: float | None = None  # radians, in-plane rotation, likewise
     distance: float | None = None  # camera to object, units of the CAD model; <= 0: never placed in depth
     px: float | None = None  # where the object's centre projects, pixels
     py: float | None = None
-    viewport: float | None = None  # focal length, pixels, > 0
-    cad_index: int | None = None  # mesh of the category, from 1
+    viewport: float | None = None  # focal length, pixels; a camera only where > 0
+    cad_index: int | None = None  # mesh of the category, from 1 if it is one
     object_status: str | None = None  # one of OBJECT_STATUS
     dense: bool | None = None  # whether the scene is dense
     ignored: bool = False  # the old ignore flag was above 0
 
     @property
     def posed(self) -> bool:
-        """Whether all seven pose fields are there."""
-        return all(getattr(self, name) is not None for name in POSE_FIELDS)
+        """Whether the three angles are there; the other fields of a pose may each be None."""
+        return None not in (self.azimuth, self.elevation, self.theta)
 
 
 @dataclass(frozen=True)
@@ -1416,12 +1462,20 @@ class Annotation:
         num_objects: all objects of the file, usable or not.
         objects: those with a usable box.
         height, width: of the picture, as annotated; None where absent.
+        unknown_keys: how many objects have a key that is none of `OBJECT_KEYS`, by its name as `shown`.
     """
 
     num_objects: int
     objects: tuple[ObjectAnnotation, ...] = ()
     height: int | None = None
     width: int | None = None
+    unknown_keys: Mapping[str, int] = field(default_factory=dict)
+
+
+# The documented keys of an object's dict. `annotator` names a person: its value is never looked at.
+OBJECT_KEYS = frozenset(
+    (*POSE_FIELDS, "bbox", "class", "height", "width", "principal", "focal", "cad_index", "object_status")
+) | {"dense", "ignore", "annotator"}
 
 
 class _Inert:
@@ -1437,7 +1491,7 @@ class _Dtype(_Inert):
     """Stands for numpy.dtype: takes the codes of numbers, text and objects, and no others."""
 
     __slots__ = ("code",)
-    _CODES: ClassVar = re.compile(r"[<>|=]?(?:O8?|b1|i[1248]|u[1248]|f[248]|[US][0-9]{1,4})")
+    _CODES: ClassVar = re.compile(r"[<>|=]?(?:O8?|b1|i[1248]|u[1248]|f(?:[248]|16)|[US][0-9]{1,4})")
 
     def __init__(self, code: object, align: object = False, copy: object = False) -> None:
         if not isinstance(code, str) or not self._CODES.fullmatch(code):
@@ -1455,10 +1509,31 @@ class _Dtype(_Inert):
         """Python values of `count` items that lie in `data`."""
         if not isinstance(data, bytes) or "O" in self.code:
             raise pickle.UnpicklingError("array data")
+        if self.code == "<f16":
+            return _from_long_doubles(data, count)
         dtype = np.dtype(self.code)
         if len(data) != count * dtype.itemsize:
             raise pickle.UnpicklingError("array size")
+        if dtype.itemsize == 0 and count == 1:  # a text of no letters
+            return [np.zeros((), dtype).item()]
         return np.frombuffer(data, dtype, count).tolist() if count else []
+
+
+def _from_long_doubles(data: bytes, count: int) -> list[float]:
+    """Numbers of x86's 80 bits in 16 bytes, as float64; numpy itself reads them on such machines alone."""
+    if len(data) != count * 16:
+        raise pickle.UnpicklingError("array size")
+    numbers = []
+    for mantissa, exponent in struct.iter_unpack("<QH6x", data):
+        sign, power = -1 if exponent >> 15 else 1, exponent & 0x7FFF
+        if power == 0x7FFF:
+            numbers.append(sign * (math.inf if mantissa == 2**63 else math.nan))
+            continue
+        try:
+            numbers.append(sign * math.ldexp(mantissa, power - 16383 - 63))
+        except OverflowError:
+            numbers.append(sign * math.inf)
+    return numbers
 
 
 class _Array(_Inert):
@@ -1688,7 +1763,7 @@ def read_annotation(release: Release, entry: Entry, findings: list[Finding]) -> 
         data = release.tree.read(entry.annotation_file, MAX_ANNOTATION_BYTES, "annotation_too_large")
     except FileNotFoundError:
         raise Unusable("annotation_missing") from None
-    raw = read_annotation_bytes(data)
+    raw = [_single(item) for item in read_annotation_bytes(data)]
     objects: list[ObjectAnnotation] = []
     sizes: list[tuple[int | None, int | None]] = []
     for index, item in enumerate(raw):
@@ -1699,7 +1774,20 @@ def read_annotation(release: Release, entry: Entry, findings: list[Finding]) -> 
     if not raw:
         findings.append(Finding("annotation_empty", entry.annotation_file))
     height, width = sizes[0] if sizes else (None, None)
-    return Annotation(len(raw), tuple(objects), height, width)
+    return Annotation(len(raw), tuple(objects), height, width, _unknown_keys(raw))
+
+
+_KEYS_PER_FILE = 100  # a hostile file may name any number
+
+
+def _unknown_keys(items: Iterable[object]) -> dict[str, int]:
+    """How many objects have a key that nobody knows, by its name; the values are not looked at."""
+    counts: Counter[str] = Counter()
+    for item in items:
+        for key in item.keys() - OBJECT_KEYS if type(item) is dict else ():
+            name = shown(key)
+            counts[name if name in counts or len(counts) < _KEYS_PER_FILE else "(others)"] += 1
+    return dict(sorted(counts.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -1721,30 +1809,50 @@ def _check_object(
     if type(item) is not dict:
         note("object_not_dict", item)
         return None
-    if "class" in item and item["class"] != category:
-        note("class_differs", item["class"])
-        return None
+    item = {key: _single(value) for key, value in item.items() if key in OBJECT_KEYS}
     if (bbox := _check_bbox(item, note)) is None:
         return None
+    named = item.get("class")
+    if named is not None and _text(named) != category:
+        note("class_differs", named)
     pose = _check_pose(item, note)
-    status = _check_word(
-        item, "object_status", {f"status_{s}": s for s in OBJECT_STATUS}, "status_unknown", note
-    )
-    dense = _check_word(item, "dense", {"dense_yes": True, "dense_no": False}, "density_unknown", note)
+    status = _check_word(item, "object_status", _STATUS_WORDS, "status_unknown", note)
+    dense = _check_word(item, "dense", _DENSITY_WORDS, "density_unknown", note)
     ignored = _check_ignore(item, note)
     cad_index = _check_cad_index(item, category, meshes, note)
     return ObjectAnnotation(note.index, bbox, **pose, cad_index=cad_index, object_status=status, dense=dense,
                             ignored=ignored)  # fmt: skip
 
 
+_NESTED_AT_MOST = 8
+
+
+def _single(value: object) -> object:
+    """What an array, list or tuple of one value holds, such as the 0-d arrays of `dict(numpy.load(…))`."""
+    for _ in range(_NESTED_AT_MOST):
+        items = value.items if type(value) is _Array else value
+        if type(items) not in (list, tuple) or len(items) != 1:
+            break
+        value = items[0]
+    return value
+
+
+def _text(value: object) -> str | None:
+    """A word of the release; numpy's text of bytes is ASCII."""
+    value = value.decode("ascii", "replace") if type(value) is bytes else value
+    return value if type(value) is str else None
+
+
 def _check_bbox(item: dict[str, Any], note: _Notes) -> tuple[float, float, float, float] | None:
+    """Four finite numbers, as annotated: an array of shape (4,), (1, 4) or (4, 1), a list or a tuple."""
     raw = item.get("bbox")
     if raw is None:
         note("bbox_missing")
         return None
-    if type(raw) is _Array and raw.shape == (4,):
-        raw = raw.items
-    box = [_number(value) for value in raw] if type(raw) in (list, tuple) and len(raw) == 4 else [None]
+    items = raw
+    if type(raw) is _Array:
+        items = raw.items if 4 in raw.shape else None
+    box = [_number(_single(v)) for v in items] if type(items) in (list, tuple) and len(items) == 4 else [None]
     if None in box:
         note("bbox_wrong_type", raw)
         return None
@@ -1755,57 +1863,65 @@ def _check_bbox(item: dict[str, Any], note: _Notes) -> tuple[float, float, float
         return None
     if x2 <= x1 or y2 <= y1:
         note("bbox_inverted", text)
-        return None
     return x1, y1, x2, y2
 
 
 def _check_pose(item: dict[str, Any], note: _Notes) -> dict[str, float | None]:
-    """The seven pose fields, null where absent or unusable."""
-    pose: dict[str, float | None] = dict.fromkeys(POSE_FIELDS)
-    absent = [name for name in POSE_FIELDS if item.get(name) is None]
+    """The seven fields of a pose, as annotated; null where absent, not a number or not finite."""
+    pose: dict[str, float | None] = {}
     for name in POSE_FIELDS:
-        if name not in absent:
-            reason = _pose_problem(name, number := _number(item[name]))
-            if reason is None or REASONS[reason].decision == KEPT:
-                pose[name] = number
-            if reason is not None:
-                note(reason, f"{name} = {shown(number if number is not None else item[name])}")
-    if len(absent) == len(POSE_FIELDS):
-        note("pose_missing")
-    elif absent:
-        note("pose_incomplete", "without " + ", ".join(absent))
+        raw, kind = item.get(name), "pose" if name in ANGLES else "place"
+        number = _number(raw)
+        pose[name] = number if number is not None and math.isfinite(number) else None
+        if raw is not None and pose[name] is None:
+            value = f"{name} = {shown(raw if number is None else number)}"
+            note(f"{kind}_wrong_type" if number is None else f"{kind}_not_finite", value)
+    _note_absent(item, note)
+    angles = {name: pose[name] for name in ANGLES if pose[name] is not None}
+    outside = {name: angle for name, angle in angles.items() if not 0 <= angle <= 2 * math.pi}
+    if outside:
+        note("angle_outside_range", ", ".join(f"{name} = {angle:g}" for name, angle in outside.items()))
+    if any(abs(angle) > 4 * math.pi for angle in outside.values()):
+        note("angle_beyond_two_turns", ", ".join(f"{name} = {angle:g}" for name, angle in outside.items()))
+    if pose["viewport"] is not None and pose["viewport"] <= 0:
+        note("viewport_not_positive", pose["viewport"])
     return pose
 
 
-def _pose_problem(name: str, number: float | None) -> str | None:
-    """The reason code of a pose field's value, or None if nothing is odd."""
-    if number is None:
-        return "pose_wrong_type"
-    if not math.isfinite(number):
-        return "pose_not_finite"
-    if name == "viewport" and number <= 0:
-        return "viewport_not_positive"
-    if name in ANGLES and not 0 <= number <= 2 * math.pi:
-        excess = max(-number, number - 2 * math.pi)
-        return "angle_slightly_out" if excess <= ANGLE_TOLERANCE else "angle_out_of_range"
-    return None
+def _note_absent(item: dict[str, Any], note: _Notes) -> None:
+    """Say which fields of a pose are not there."""
+    absent = [name for name in POSE_FIELDS if item.get(name) is None]
+    angles = [name for name in absent if name in ANGLES]
+    if len(absent) == len(POSE_FIELDS):
+        note("pose_missing")
+    elif angles:
+        note("pose_incomplete", "without " + ", ".join(angles))
+    else:
+        absent += ["cad_index"] * (item.get("cad_index") is None)
+        if absent:
+            note("place_missing", "without " + ", ".join(absent))
+
+
+_STATUS_WORDS = {f"{start}{word}": word for word in OBJECT_STATUS for start in ("status_", "")}
+_DENSITY_WORDS = {f"{start}{word}": word == "yes" for word in ("yes", "no") for start in ("dense_", "")}
 
 
 def _check_word(item: dict[str, Any], key: str, words: Mapping[str, Any], reason: str, note: _Notes) -> Any:
-    """The value of one of the release's words; None, with a note, for another word."""
+    """What one of the release's words stands for, whatever its case; None, with a note, for another word."""
     raw = item.get(key)
-    if raw is None:
-        return None
-    if not isinstance(raw, str) or raw not in words:
+    if raw is None or (type(raw) is bool and raw in words.values()):
+        return raw
+    text = _text(raw)
+    word = text.strip().lower() if text is not None and len(text) < 100 else None
+    if word not in words:
         note(reason, raw)
-        return None
-    return words[raw]
+    return words.get(word)
 
 
 def _check_ignore(item: dict[str, Any], note: _Notes) -> bool:
     if (raw := item.get("ignore")) is None:
         return False
-    ignore = _number(raw)
+    ignore = float(raw) if type(raw) is bool else _number(raw)
     if ignore is None or not 0 <= ignore < math.inf:
         note("ignore_invalid", raw if ignore is None else ignore)
         return False
@@ -1816,7 +1932,7 @@ def _check_ignore(item: dict[str, Any], note: _Notes) -> bool:
 
 def _check_side(item: dict[str, Any], name: str, note: _Notes) -> int | None:
     """The picture's height or width, as annotated."""
-    if (raw := item.get(name)) is None:
+    if (raw := _single(item.get(name))) is None:
         return None
     side = _whole_number(raw)
     if side is None or side < 1:
@@ -1832,7 +1948,7 @@ def _check_cad_index(
     if (raw := item.get("cad_index")) is None:
         return None
     index = _whole_number(raw)
-    if index is None or not 1 <= index < 2**31:
+    if index is None or not -(2**31) <= index < 2**31:
         note("cad_index_invalid", raw)
         return None
     if f"CAD/{category}/{index:02d}.off" not in meshes:
@@ -1841,9 +1957,10 @@ def _check_cad_index(
 
 
 def _number(value: object) -> float | None:
-    """A Python or numpy number as float64, which holds float32 and integers below 2**53 exactly."""
-    if type(value) is _Array and value.shape == ():
-        value = value.items[0]
+    """A Python or numpy number as float64, which holds float32 and integers below 2**53 exactly.
+
+    Text and booleans are none.
+    """
     if type(value) is float:
         return value
     return float(value) if type(value) is int and value.bit_length() < 1000 else None
@@ -1900,25 +2017,23 @@ def read_picture(release: Release, entry: Entry, annotation: Annotation, finding
     if None not in annotated and annotated != (header.width, header.height):
         value = "{}x{}, annotated {}x{}".format(header.width, header.height, *annotated)
         findings.append(Finding("picture_size_differs", name, None, shown(value)))
-    objects = tuple(_objects_inside(entry, annotation.objects, header, findings))
-    checked = Annotation(annotation.num_objects, objects, annotation.height, annotation.width)
-    return Picture(entry, data, header.width, header.height, checked)
+    _note_boxes(entry, annotation, header, findings)
+    return Picture(entry, data, header.width, header.height, annotation)
 
 
-def _objects_inside(
-    entry: Entry, objects: Iterable[ObjectAnnotation], header: "PictureHeader", findings: list[Finding]
-) -> Iterator[ObjectAnnotation]:
-    """The objects whose box touches the picture."""
-    for item in objects:
+def _note_boxes(
+    entry: Entry, annotation: Annotation, header: "PictureHeader", findings: list[Finding]
+) -> None:
+    """Say which boxes leave the picture; they are kept as annotated."""
+    for item in annotation.objects:
         x1, y1, x2, y2 = item.bbox
+        left, right, top, bottom = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
         note = _Notes(entry.annotation_file, item.index, findings)
         text = f"{x1:g}, {y1:g}, {x2:g}, {y2:g} in {header.width}x{header.height}"
-        if x1 >= header.width or y1 >= header.height or x2 <= 0 or y2 <= 0:
+        if left >= header.width or top >= header.height or right <= 0 or bottom <= 0:
             note("bbox_outside", text)
-            continue
-        if x1 < 0 or y1 < 0 or x2 > header.width or y2 > header.height:
+        elif left < 0 or top < 0 or right > header.width or bottom > header.height:
             note("bbox_leaves_picture", text)
-        yield item
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ what was written and what was left out for which reason; read = written + left o
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,13 +21,15 @@ IGNORED = "ignore_set"
 NO_STATUS = "status_missing"
 BAD_STATUS = "status_bad"
 NO_DISTANCE = "distance_not_positive"
+NO_CENTRE = "centre_missing"
 BEYOND_CROPPING = "pose_beyond_cropping"
 NAME_TOO_LONG = "file_name_too_long"  # of the command `crop` alone
 CROP_RULES = {
     IGNORED: "an object carries the old ignore flag",
     NO_STATUS: "an object has no status",
     BAD_STATUS: "an object's status is bad",
-    NO_DISTANCE: "an object was never placed in depth: its distance is not above 0",
+    NO_DISTANCE: "an object was never placed in depth: its distance is absent or not above 0",
+    NO_CENTRE: "where an object's centre projects is not annotated: px or py is absent",
     BEYOND_CROPPING: "a distance, centre or box is so far out that no crop of it makes sense",
     NAME_TOO_LONG: "the names of the crop's files would be longer than the 255 bytes that file systems allow",
 }
@@ -133,6 +135,33 @@ def reason_of_objects(findings: Iterable[Finding]) -> dict[tuple[str, int], str]
         if finding.object_index is not None and finding.decision != KEPT:
             reasons.setdefault((finding.file, finding.object_index), finding.reason)
     return reasons
+
+
+def unknown_key_findings(counts: Mapping[str, int]) -> Iterator[Finding]:
+    """One finding for each key of objects that no column is made of."""
+    for name, count in sorted(counts.items()):
+        yield Finding("key_unknown", "annotations", None, f"{name}: {count} objects")
+
+
+# Of a category's posed objects: less may be slips of the annotation tool, whose buttons turn on without end.
+_MANY = 0.05
+
+
+def degrees_warning(findings: Iterable[Finding], posed: Mapping[str, int]) -> str:
+    """What to say first of all where angles of some categories look like degrees; "" where none do.
+
+    Args:
+        posed: category -> posed objects.
+    """
+    counts = Counter(f.file.split("/")[1] for f in findings if f.reason == "angle_beyond_two_turns")
+    parts = {name: count for name, count in sorted(counts.items()) if count >= _MANY * posed.get(name, 0)}
+    if not parts:
+        return ""
+    shown_parts = ", ".join(f"{name} {count:,} of {posed.get(name, 0):,}" for name, count in parts.items())
+    return (
+        "ANGLES LOOK LIKE DEGREES: many are beyond 4π, and columns and users take them for radians. "
+        f"Look at these categories before anything is published: {shown_parts} posed objects"
+    )
 
 
 def views_of_pose(split: str, known: bool) -> Iterable[str]:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,8 +24,9 @@ import numpy as np
 import pyarrow as pa
 
 import ImageNet3D
-from ImageNet3D import PUBLISHED_CONFIGS, Entry, Finding, RawTree, ReleaseError, Survey
+from ImageNet3D import PUBLISHED_CONFIGS, SPLITS, Entry, Finding, RawTree, ReleaseError, Survey
 from processing.build import DEFAULT_SHARD_SIZE, cad, plan, references, shards
+from processing.build.categories import CategoryCounts
 from processing.build.ownership import (
     FINISHED_BY,
     PAGES,
@@ -50,7 +52,14 @@ from processing.card.croissant import write_croissant
 from processing.card.figures import FIGURES, can_draw, clear_figures, write_figures
 from processing.crop import pixels
 from processing.drawing import mesh
-from processing.ledger import Books, finding_to_json, findings_table, views_of_pose
+from processing.ledger import (
+    Books,
+    degrees_warning,
+    finding_to_json,
+    findings_table,
+    unknown_key_findings,
+    views_of_pose,
+)
 from processing.runtime.cluster import joined, there, view_of
 from processing.runtime.fingerprint import code_fingerprint
 from processing.runtime.store import (
@@ -86,6 +95,8 @@ class BuildReport:
         books: accounts by config and split.
         findings: of the whole release.
         pictures, objects: in the release.
+        categories: what there is of each category.
+        unknown_keys: name of a key that no column is made of -> objects that have it.
         notes: what else whoever builds should know.
     """
 
@@ -93,11 +104,18 @@ class BuildReport:
     findings: list[tuple[str, Finding]] = field(default_factory=list)
     pictures: int = 0
     objects: int = 0
+    categories: CategoryCounts = field(default_factory=CategoryCounts)
+    unknown_keys: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         total = f"{self.pictures:,} pictures and {self.objects:,} objects in the release"
-        parts = [self.books.table()]
+        posed = {
+            name: sum(counts[f"{split}_objects"] for split in SPLITS)
+            for name, counts in self.categories.counts.items()
+        }
+        degrees = degrees_warning((finding for _, finding in self.findings), posed)
+        parts = [*([degrees] if degrees else ()), self.books.table()]
         if self.findings:
             parts.append(findings_table(finding.reason for _, finding in self.findings))
         return "\n\n".join([*parts, *([total] if self.pictures else ()), *self.notes])
@@ -356,11 +374,14 @@ def report_of(survey: Survey, results: Iterable[ShardResult]) -> BuildReport:
         report.pictures += result.pictures
         report.objects += result.objects
         report.findings += [(result.split, finding) for finding in result.findings]
+        report.unknown_keys.update(result.unknown_keys)
+        report.categories.add(result.categories)
         for config, account in result.accounts.items():
             report.books.account(config, result.split).add(account)
         if "pose" in result.accounts:
             for config in views_of_pose(result.split, result.known):
                 report.books.account(config, result.split).add(result.accounts["pose"])
+    report.findings += [("", finding) for finding in unknown_key_findings(report.unknown_keys)]
     return report
 
 

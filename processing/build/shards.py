@@ -96,6 +96,7 @@ class ShardResult:
         findings: in the order of the pictures.
         pictures, objects: as read.
         categories: what there is of each.
+        unknown_keys: name of a key that no column is made of -> objects that have it.
     """
 
     name: str
@@ -107,6 +108,7 @@ class ShardResult:
     pictures: int = 0
     objects: int = 0
     categories: CategoryCounts = field(default_factory=CategoryCounts)
+    unknown_keys: Counter[str] = field(default_factory=Counter)
 
     def to_json(self, key: str) -> str:
         """The marker of a shard of the build `key`."""
@@ -115,6 +117,7 @@ class ShardResult:
             "key": key,
             "accounts": {config: account.to_dict() for config, account in self.accounts.items()},
             "categories": self.categories.to_dict(),
+            "unknown_keys": dict(self.unknown_keys),
         }
         return json.dumps(data, indent=1)
 
@@ -129,6 +132,7 @@ class ShardResult:
             config: Account.from_dict(account) for config, account in data["accounts"].items()
         }
         data["categories"] = CategoryCounts.from_dict(data["categories"])
+        data["unknown_keys"] = Counter(data["unknown_keys"])
         data["findings"] = [Finding(**finding) for finding in data["findings"]]
         return cls(**data)
 
@@ -248,6 +252,7 @@ def read_group(
         try:
             annotation = ImageNet3D.read_annotation(release, entry, findings)
             objects, file = annotation.num_objects, entry.picture_file
+            result.unknown_keys.update(annotation.unknown_keys)
             picture = ImageNet3D.read_picture(release, entry, annotation, findings)
         except Unusable as error:
             findings.append(Finding(error.reason, file, None, error.value))

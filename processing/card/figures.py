@@ -103,7 +103,7 @@ def _count_objects(table: pa.Table, statistics: Statistics) -> None:
     names = [CATEGORIES[label] for label in table["category"].to_pylist()]
     statistics.objects.update(names)
     statistics.posed.update(names)
-    statistics.distances.extend(table["distance"].to_numpy())
+    statistics.distances.extend(table["distance"].drop_null().to_numpy())
     for angle in ANGLES:
         statistics.angles[angle].extend(array("d", table[angle].to_numpy()))
     statistics.quality.update(

@@ -45,7 +45,7 @@ import PIL.Image
 from cykooz_resizer import CropBox, FilterType, ResizeAlg, ResizeOptions, Resizer
 
 from ImageNet3D import Finding, ObjectAnnotation, Picture, shown
-from processing.ledger import BAD_STATUS, BEYOND_CROPPING, IGNORED, NO_DISTANCE, NO_STATUS
+from processing.ledger import BAD_STATUS, BEYOND_CROPPING, IGNORED, NO_CENTRE, NO_DISTANCE, NO_STATUS
 
 MODES = ("center", "fit")
 PADDING = (0, 0, 0)  # RGB
@@ -141,8 +141,10 @@ def why_not_cropped(item: ObjectAnnotation) -> str:
         return NO_STATUS
     if item.object_status == "bad":
         return BAD_STATUS
-    if item.distance <= 0:
+    if item.distance is None or item.distance <= 0:
         return NO_DISTANCE
+    if item.px is None or item.py is None:
+        return NO_CENTRE
     if not MIN_DISTANCE <= item.distance <= MAX_DISTANCE:
         return BEYOND_CROPPING
     if any(abs(position) > MAX_POSITION for position in (item.px, item.py, *item.bbox)):

@@ -133,9 +133,11 @@ def layers(
     box = tuple(float(value) * scale for value in row["bbox"])
     camera = camera_of(row, scale)
     if camera is None:
-        return Layers(box, remark="A box and no pose.")
+        return Layers(box, remark="A box and no whole pose.")
     if camera[3] <= 0:
         return Layers(box, remark="Never placed in depth: no mesh or axes to draw.")
+    if camera[6] <= 0:
+        return Layers(box, remark="Its viewport is not positive: no mesh or axes to draw.")
     axes = object_axes(camera, box)
     if mesh is None:
         return Layers(box, axes, remark="No mesh: box and axes only.")

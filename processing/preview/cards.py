@@ -113,8 +113,8 @@ class Card:
     @property
     def camera(self) -> list[float] | None:
         """The arguments of `geometry.project` behind the points, in pixels of the card."""
-        drawn = self.item.posed and self.item.distance > 0
-        return list(camera_of(asdict(self.item), self.image.scale)) if drawn else None
+        camera = camera_of(asdict(self.item), self.image.scale)
+        return list(camera) if camera is not None and camera[3] > 0 and camera[6] > 0 else None
 
     @property
     def alt(self) -> str:
@@ -123,7 +123,7 @@ class Card:
         drawn = ["box"] + ["CAD model"] * bool(self.silhouette) + ["axes"] * bool(self.layers.axes)
         parts.append(f"its {', '.join(drawn)} drawn on the picture")
         parts += [f"{name} {value:.0f}°" for name, value in self.angles.items()]
-        if self.item.posed:
+        if self.item.posed and self.item.distance is not None:
             parts.append(f"distance {self.item.distance:.2f}")
         return "; ".join(parts)
 
@@ -181,7 +181,7 @@ class CardMaker:
 
     def _card(self, picture: AnnotatedPicture, item: ObjectAnnotation, image: Embedded) -> Card:
         mesh, remark, key = None, "", ""
-        if item.posed and item.distance > 0 and item.cad_index is not None:
+        if item.posed and (item.distance or 0) > 0 and item.cad_index is not None:
             try:
                 mesh = self._mesh(picture.category, item.cad_index)
             except MeshError as error:

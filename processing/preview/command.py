@@ -169,10 +169,11 @@ def _count(picture: AnnotatedPicture, statistics: Statistics) -> None:
         statistics.quality[item.object_status, item.dense] += 1
         x1, y1, x2, y2 = item.bbox
         # The roots first: the area of a box that is kept as annotated may be no number any more.
-        statistics.boxes.append((x2 - x1) ** 0.5 * (y2 - y1) ** 0.5)
+        statistics.boxes.append(abs(x2 - x1) ** 0.5 * abs(y2 - y1) ** 0.5)
         if item.posed:
             statistics.posed[picture.category] += 1
-            statistics.distances.append(item.distance)
+            if item.distance is not None:
+                statistics.distances.append(item.distance)
             for name in ANGLES:
                 statistics.angles[name].append(getattr(item, name))
 

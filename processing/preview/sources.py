@@ -257,10 +257,7 @@ class RawSource:
         if self._selection.config == "object_centric":
             return self._read_crop(entry, item.index)
         annotation = ImageNet3D.Annotation(1, (item,))
-        checked = ImageNet3D.read_picture(self._release, entry, annotation, [])
-        if not checked.annotation.objects:
-            raise Unusable("bbox_outside")
-        return checked.data
+        return ImageNet3D.read_picture(self._release, entry, annotation, []).data
 
     def example(self, image_id: str, index: int) -> tuple[AnnotatedPicture, ObjectAnnotation] | None:
         """As of a Source; in object_centric there is nothing to show, for it has no crop."""
@@ -279,7 +276,7 @@ class RawSource:
         findings: list[Finding] = []
         for crop in crops(ImageNet3D.read_picture(self._release, entry, one, []), OPTIONS, findings):
             return crop.jpeg()
-        raise Unusable(findings[0].reason if findings else "bbox_outside")
+        raise Unusable(findings[0].reason if findings else "picture_undecodable")
 
     def mesh(self, category: str, cad_index: int) -> Mesh | None:
         """As of a Source."""

@@ -355,23 +355,46 @@ ANNOTATIONS = [
 # Objects
 # --------------------------------------------------------------------------------------------------------
 
-NOT_DICT, CLASS = ("object_not_dict", LEFT_OUT), ("class_differs", LEFT_OUT)
+NOT_DICT, CLASS = ("object_not_dict", LEFT_OUT), ("class_differs", KEPT)
 NO_BOX, BOX_TYPE = ("bbox_missing", LEFT_OUT), ("bbox_wrong_type", LEFT_OUT)
-BOX_INFINITE, INVERTED = ("bbox_not_finite", LEFT_OUT), ("bbox_inverted", LEFT_OUT)
-OUTSIDE, LEAVES = ("bbox_outside", LEFT_OUT), ("bbox_leaves_picture", KEPT)
+BOX_INFINITE, INVERTED = ("bbox_not_finite", LEFT_OUT), ("bbox_inverted", KEPT)
+OUTSIDE, LEAVES = ("bbox_outside", KEPT), ("bbox_leaves_picture", KEPT)
 POSE_TYPE, INFINITE = ("pose_wrong_type", NO_POSE), ("pose_not_finite", NO_POSE)
 POSELESS, INCOMPLETE = ("pose_missing", NO_POSE), ("pose_incomplete", NO_POSE)
-FAR_OUT, SLIGHTLY_OUT = ("angle_out_of_range", NO_POSE), ("angle_slightly_out", KEPT)
-VIEWPORT, CAD, NO_MESH = (
-    ("viewport_not_positive", NO_POSE),
-    ("cad_index_invalid", KEPT),
-    ("cad_mesh_missing", KEPT),
-)
+OUT_OF_RANGE, DEGREES = ("angle_outside_range", KEPT), ("angle_beyond_two_turns", KEPT)
+PLACE_TYPE, PLACE_INFINITE = ("place_wrong_type", KEPT), ("place_not_finite", KEPT)
+PLACELESS, VIEWPORT = ("place_missing", KEPT), ("viewport_not_positive", KEPT)
+CAD, NO_MESH = ("cad_index_invalid", KEPT), ("cad_mesh_missing", KEPT)
 STATUS, DENSITY = ("status_unknown", KEPT), ("density_unknown", KEPT)
 SIZE, SIDE, IGNORE = ("picture_size_differs", KEPT), ("size_invalid", KEPT), ("ignore_invalid", KEPT)
 
-NO_NUMBERS = {"bool": True, "text": "1.0", "list": [1.0], "array": np.ones(2), "dict": {}, "huge": 10**400}
+NO_NUMBERS = {
+    "bool": True,
+    "text": "1.0",
+    "list": [1.0, 2.0],
+    "array": np.ones(2),
+    "dict": {},
+    "huge": 10**400,
+}
+# Numbers that stand in something else.
+WRAPPED = {
+    "0-d": np.array,
+    "0-d-big": lambda n: np.array(n, ">f8"),
+    "one": lambda n: np.array([n]),
+    "one-2-d": lambda n: np.array([[n]]),
+    "object": lambda n: np.array(n, object),
+    "object-one": lambda n: object_array([np.array(n)]),
+    "listed": lambda n: [n],
+}
 NAN, INF, FULL = math.nan, math.inf, 2 * math.pi
+
+BED = ImageNet3D.CATEGORY_IDS["bed"]
+
+
+def of(name: str, of_angle: tuple[str, str], of_place: tuple[str, str]) -> tuple[str, str]:
+    """What is found of a field of the pose."""
+    return of_angle if name in ImageNet3D.ANGLES else of_place
+
 
 OBJECTS = [
     an_item(
@@ -382,23 +405,59 @@ OBJECTS = [
     an_item("item-text", "bed", NOT_DICT),
     an_item("item-array", np.ones(3), NOT_DICT),
     an_item("item-empty-dict", {}, NO_BOX),
-    changed("class-other", {"class": "car"}, CLASS),
-    changed("class-number", {"class": 5}, CLASS),
+    an_item("item-in-an-array", np.array(an_object(), object), azimuth=1.0),
+    changed("class-other", {"class": "car"}, CLASS, category=BED),
+    changed("class-number", {"class": 5}, CLASS, category=BED),
     changed("class-huge-text", {"class": "x" * 10_000}, CLASS),
+    changed("class-0-d", {"class": np.array("bed")}),
+    changed("class-bytes", {"class": np.bytes_("bed")}),
+    changed("class-none", {"class": None}),
     changed("class-numpy-text", {"class": np.str_("bed")}),
     changed("class-absent", {"class": ...}),
     *(
-        changed(f"pose-{name}-{kind}", {name: value}, POSE_TYPE, **{name: None})
+        changed(f"pose-{name}-{kind}", {name: value}, *found, **{name: None})
         for name in POSE_FIELDS
-        for kind, value in NO_NUMBERS.items()
+        for kind, value, found in (
+            *((kind, value, [of(name, POSE_TYPE, PLACE_TYPE)]) for kind, value in NO_NUMBERS.items()),
+            ("nan", NAN, [of(name, INFINITE, PLACE_INFINITE)]),
+            ("nan-0-d", np.array(NAN), [of(name, INFINITE, PLACE_INFINITE)]),
+            ("absent", ..., [of(name, INCOMPLETE, PLACELESS)]),
+            ("none-0-d", np.array(None), [of(name, INCOMPLETE, PLACELESS)]),
+        )
     ),
-    *(changed(f"pose-{name}-nan", {name: NAN}, INFINITE, **{name: None}) for name in POSE_FIELDS),
-    *(changed(f"pose-{name}-absent", {name: ...}, INCOMPLETE, **{name: None}) for name in POSE_FIELDS),
-    changed("pose-none", {"px": None}, INCOMPLETE, px=None),
-    changed("pose-inf", {"distance": INF}, INFINITE, distance=None),
+    *(
+        changed(f"pose-{name}-{kind}", {name: wrap(0.7)}, **{name: 0.7})
+        for name in POSE_FIELDS
+        for kind, wrap in WRAPPED.items()
+    ),
+    *(changed(f"cad-{kind}", {"cad_index": wrap(1)}, cad_index=1) for kind, wrap in WRAPPED.items()),
+    changed("pose-none", {"px": None}, PLACELESS, px=None),
+    changed("pose-inf", {"distance": INF}, PLACE_INFINITE, distance=None),
     changed("pose-minus-inf", {"azimuth": -INF}, INFINITE, azimuth=None),
     changed("pose-absent", dict.fromkeys(POSE_FIELDS, ...), POSELESS, azimuth=None, viewport=None),
-    changed("pose-two-faults", {"px": NAN, "theta": "x", "py": ...}, INFINITE, POSE_TYPE, INCOMPLETE),
+    changed(
+        "pose-angles-alone",
+        dict.fromkeys((*POSE_FIELDS[3:], "cad_index"), ...),
+        PLACELESS,
+        azimuth=1.0,
+        distance=None,
+        px=None,
+        py=None,
+        viewport=None,
+        cad_index=None,
+    ),
+    changed("pose-place-alone", dict.fromkeys(POSE_FIELDS[:3], ...), INCOMPLETE, azimuth=None, px=30.5),
+    changed(
+        "pose-three-faults",
+        {"px": NAN, "theta": "x", "py": ...},
+        PLACE_INFINITE,
+        POSE_TYPE,
+        PLACELESS,
+        theta=None,
+        azimuth=1.0,
+        px=None,
+        py=None,
+    ),
     changed("pose-int", {"azimuth": 1}, azimuth=1.0),
     changed("pose-numpy-int", {"px": np.int16(-7)}, px=-7.0),
     changed("pose-float16", {"theta": np.float16(0.1)}, theta=float(np.float16(0.1))),
@@ -410,16 +469,31 @@ OBJECTS = [
     changed(
         "angle-full-circle-float32",
         {"azimuth": np.float32(FULL)},
-        SLIGHTLY_OUT,
+        OUT_OF_RANGE,
         azimuth=float(np.float32(FULL)),
     ),
-    changed("angle-hair-below", {"theta": -0.005}, SLIGHTLY_OUT, theta=-0.005),
-    changed("angle-hair-above", {"elevation": FULL + 0.005}, SLIGHTLY_OUT, elevation=FULL + 0.005),
-    changed("angle-below", {"theta": -1.0}, FAR_OUT, theta=None),
-    changed("angle-above", {"azimuth": FULL + 1}, FAR_OUT, azimuth=None),
+    changed("angle-below", {"theta": -1.0}, OUT_OF_RANGE, theta=-1.0),
+    changed("angle-above", {"azimuth": FULL + 1}, OUT_OF_RANGE, azimuth=FULL + 1),
+    changed(
+        "angles-of-the-tool",
+        {"azimuth": -3.0, "elevation": -0.5, "theta": -0.0},
+        OUT_OF_RANGE,
+        azimuth=-3.0,
+        elevation=-0.5,
+        theta=-0.0,
+    ),
+    changed(
+        "angles-two-turns",
+        {"azimuth": 2 * FULL, "theta": -2 * FULL},
+        OUT_OF_RANGE,
+        azimuth=2 * FULL,
+        theta=-2 * FULL,
+    ),
+    changed("angles-in-degrees", {"azimuth": 90.0, "theta": -45.0}, OUT_OF_RANGE, DEGREES, azimuth=90.0),
+    changed("angle-enormous", {"elevation": -1e308}, OUT_OF_RANGE, DEGREES, elevation=-1e308),
     changed("angle-negative-zero", {"theta": -0.0}, theta=-0.0),
-    changed("viewport-0", {"viewport": 0}, VIEWPORT, viewport=None),
-    changed("viewport-negative", {"viewport": -3000.0}, VIEWPORT, viewport=None),
+    changed("viewport-0", {"viewport": 0}, VIEWPORT, viewport=0.0),
+    changed("viewport-negative", {"viewport": -3000.0}, VIEWPORT, viewport=-3000.0),
     changed("box-absent", {"bbox": ...}, NO_BOX),
     changed("box-none", {"bbox": None}, NO_BOX),
     changed("box-three", {"bbox": [1, 2, 3]}, BOX_TYPE),
@@ -428,15 +502,24 @@ OBJECTS = [
     changed("box-of-bools", {"bbox": [False, False, True, True]}, BOX_TYPE),
     changed("box-number", {"bbox": 7}, BOX_TYPE),
     changed("box-2-d", {"bbox": np.array([[1, 2], [3, 4]])}, BOX_TYPE),
-    changed("box-nested", {"bbox": [[1, 2, 3, 4]]}, BOX_TYPE),
+    changed("box-nested", {"bbox": [[1, 2, 3, 4]]}, bbox=[1.0, 2.0, 3.0, 4.0]),
+    changed("box-row", {"bbox": np.array([[1, 2, 3, 4]], ">u2")}, bbox=[1.0, 2.0, 3.0, 4.0]),
+    changed("box-column", {"bbox": np.array([[1], [2], [3], [4.5]])}, bbox=[1.0, 2.0, 3.0, 4.5]),
+    changed("box-of-0-d", {"bbox": [np.array(n) for n in (1, 2, 3, 4)]}, bbox=[1.0, 2.0, 3.0, 4.0]),
+    changed("box-of-ones", {"bbox": ([1], [2.5], (3,), np.array([4]))}, bbox=[1.0, 2.5, 3.0, 4.0]),
+    changed("box-in-an-object", {"bbox": object_array([[1, 2, 3, 4]])}, bbox=[1.0, 2.0, 3.0, 4.0]),
+    changed("box-none-0-d", {"bbox": np.array(None)}, NO_BOX),
+    changed("box-empty", {"bbox": []}, BOX_TYPE),
+    changed("box-five", {"bbox": np.arange(5)}, BOX_TYPE),
     changed("box-dict", {"bbox": dict(zip("abcd", range(4), strict=True))}, BOX_TYPE),
     changed("box-nan", {"bbox": [NAN, 8, 50, 40]}, BOX_INFINITE),
     changed("box-inf", {"bbox": [10, 8, INF, 40]}, BOX_INFINITE),
-    changed("box-inverted", {"bbox": [50, 8, 10, 40]}, INVERTED),
-    changed("box-upside-down", {"bbox": [10, 40, 50, 8]}, INVERTED),
-    changed("box-without-area", {"bbox": [10, 8, 10, 40]}, INVERTED),
-    changed("box-to-the-right", {"bbox": [WIDTH, 0, WIDTH + 9, 9]}, OUTSIDE),
-    changed("box-above", {"bbox": [0, -9, 9, 0]}, OUTSIDE),
+    changed("box-inverted", {"bbox": [50, 8, 10, 40]}, INVERTED, bbox=[50.0, 8.0, 10.0, 40.0]),
+    changed("box-upside-down", {"bbox": [10, 40, 50, 8]}, INVERTED, bbox=[10.0, 40.0, 50.0, 8.0]),
+    changed("box-without-area", {"bbox": [10, 8, 10, 40]}, INVERTED, bbox=[10.0, 8.0, 10.0, 40.0]),
+    changed("box-to-the-right", {"bbox": [WIDTH, 0, WIDTH + 9, 9]}, OUTSIDE, bbox=[WIDTH, 0, WIDTH + 9, 9]),
+    changed("box-above", {"bbox": [0, -9, 9, 0]}, OUTSIDE, bbox=[0.0, -9.0, 9.0, 0.0]),
+    changed("box-turned-and-outside", {"bbox": [-1, 9, -9, 0]}, INVERTED, OUTSIDE, bbox=[-1, 9, -9, 0]),
     changed("box-leaves", {"bbox": [-3, -2, 70, 60]}, LEAVES, bbox=[-3.0, -2.0, 70.0, 60.0]),
     changed("box-fills-picture", {"bbox": [0, 0, WIDTH, HEIGHT]}, bbox=[0.0, 0.0, WIDTH, HEIGHT]),
     changed("box-tuple", {"bbox": (1, 2, 3, 4)}, bbox=[1.0, 2.0, 3.0, 4.0]),
@@ -446,12 +529,32 @@ OBJECTS = [
     changed("status-number", {"object_status": 1}, STATUS, object_status=None),
     changed("status-absent", {"object_status": ...}, object_status=None),
     changed("status-numpy-text", {"object_status": np.str_("status_bad")}, object_status=3),
-    changed("density-unknown", {"dense": "yes"}, DENSITY, dense=None),
-    changed("density-bool", {"dense": True}, DENSITY, dense=None),
+    *(
+        changed(f"status-{number}", {"object_status": word}, object_status=0)
+        for number, word in enumerate(
+            (
+                "good",
+                " Status_Good\n",
+                np.array("status_good"),
+                np.bytes_("good"),
+                object_array(["status_good"]),
+            )
+        )
+    ),
+    changed("status-no-letters", {"object_status": np.str_("")}, STATUS, object_status=None),
+    changed("status-both-prefixes", {"object_status": "status_status_good"}, STATUS, object_status=None),
+    changed("status-bool", {"object_status": True}, STATUS, object_status=None),
+    changed("density-unknown", {"dense": "maybe"}, DENSITY, dense=None),
+    changed("density-number", {"dense": 1}, DENSITY, dense=None),
+    *(
+        changed(f"density-{number}", {"dense": word}, dense=True)
+        for number, word in enumerate((True, "yes", "Dense_Yes ", np.array("dense_yes"), np.bool_(True)))
+    ),
+    changed("density-false", {"dense": np.array(False)}, dense=False),
     changed("density-absent", {"dense": ...}, dense=None),
     changed("density-yes", {"dense": "dense_yes"}, dense=True),
-    changed("cad-0", {"cad_index": 0}, CAD, cad_index=None),
-    changed("cad-negative", {"cad_index": -1}, CAD, cad_index=None),
+    changed("cad-zero", {"cad_index": 0}, NO_MESH, cad_index=0),
+    changed("cad-negative", {"cad_index": -1}, NO_MESH, cad_index=-1),
     changed("cad-fraction", {"cad_index": 1.5}, CAD, cad_index=None),
     changed("cad-text", {"cad_index": "1"}, CAD, cad_index=None),
     changed("cad-bool", {"cad_index": True}, CAD, cad_index=None),
@@ -459,11 +562,19 @@ OBJECTS = [
     changed("cad-past-32-bits", {"cad_index": 2**31}, CAD, cad_index=None),
     changed("cad-without-mesh", {"cad_index": 7}, NO_MESH, cad_index=7),
     changed("cad-whole-float", {"cad_index": 1.0}, cad_index=1),
-    changed("cad-absent", {"cad_index": ...}, cad_index=None),
+    changed("cad-absent", {"cad_index": ...}, PLACELESS, cad_index=None),
+    changed("key-unknown", {"occluded": 1, "annotator": "Erika Mustermann", "principal": [1.0, 2.0]}),
+    changed("key-unknown-again", {"occluded": object_array([1]), "odd\n\x1b[2J": {"a": 1}}),
     changed("ignore-1", {"ignore": 1}, ("ignore_set", KEPT)),
     changed("ignore-0", {"ignore": np.uint8(0)}),
     changed("ignore-none", {"ignore": None}),
-    *(changed(f"ignore-{kind}", {"ignore": value}, IGNORE) for kind, value in NO_NUMBERS.items()),
+    changed("ignore-true", {"ignore": True}, ("ignore_set", KEPT)),
+    changed("ignore-false", {"ignore": np.array(False)}),
+    *(
+        changed(f"ignore-{kind}", {"ignore": value}, IGNORE)
+        for kind, value in NO_NUMBERS.items()
+        if kind != "bool"
+    ),
     changed("ignore-nan", {"ignore": NAN}, IGNORE),
     changed("ignore-inf", {"ignore": INF}, IGNORE),
     changed("ignore-negative", {"ignore": -1}, IGNORE),
@@ -604,6 +715,7 @@ CAPTION_FINDINGS = [
     *[("captions/category_captions.json", None, "caption_wrong_type", LEFT_OUT)] * 2,
     *[("captions", None, "caption_without_picture", LEFT_OUT)] * 2,
 ]
+KEY_FINDINGS = [("annotations", None, "key_unknown", KEPT)] * 2  # a line for each name, however often
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -683,7 +795,13 @@ def test_each_picture_ends_in_its_decision(case, dirty):
     assert len(posed) == (case.has_pose and not empty)
 
     for name, value in case.values.items():
-        for row in [*posed, *boxed] if name not in ("width", "height") else [*posed, *labelled]:
+        for row in (
+            posed
+            if name == "category"
+            else [*posed, *boxed]
+            if name not in ("width", "height")
+            else [*posed, *labelled]
+        ):
             assert same(row[name], value), name
 
 
@@ -702,7 +820,7 @@ def test_each_list_ends_in_its_decision(case, dirty):
 
 
 def test_the_ledger_holds_nothing_else(dirty):
-    expected = Counter(CAPTION_FINDINGS)
+    expected = Counter([*CAPTION_FINDINGS, *KEY_FINDINGS])
     for case in CASES:
         expected += case.ledger
     for case in LISTS:
@@ -748,11 +866,23 @@ def test_every_reason_has_a_case():
     reached = {reason for case in CASES for _, reason, _ in case.found}
     reached |= {reason for case in LISTS for _, reason, _ in case.found}
     reached |= {reason for found in STRAYS.values() for reason, _ in found}
-    reached |= {reason for _, _, reason, _ in CAPTION_FINDINGS}
+    reached |= {reason for _, _, reason, _ in (*CAPTION_FINDINGS, *KEY_FINDINGS)}
     reached |= {reason for member in MEMBERS for reason, _ in member.found}
     reached |= {reason for _, reason in HOSTILE.values() if reason}
     reached |= {FOUND_BY_CROPPING}
     assert reached == set(REASONS)
+
+
+def test_nothing_names_the_annotator(dirty):
+    assert not [value for value in dirty.values if "Erika" in value or "annotator" in value]
+    keys = sorted(value for value in dirty.values if value.endswith(" objects") and ": " in value)
+    assert keys == ["occluded: 2 objects", r"odd\n\x1b[2J: 1 objects"]
+
+
+def test_what_is_left_out_says_why_no_column_could_hold_it():
+    for reason in REASONS.values():
+        assert bool(reason.why) == (reason.decision != KEPT), reason.code
+        assert not reason.why or len(reason.why.split()) >= 5, reason.code
 
 
 def test_there_are_enough_distinct_corruptions():
