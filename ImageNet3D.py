@@ -1537,13 +1537,14 @@ def _from_long_doubles(data: bytes, count: int) -> list[float]:
 
 
 class _Array(_Inert):
-    """Stands for numpy.ndarray: a shape and a flat list of Python values."""
+    """Stands for numpy.ndarray: a shape, a flat list of Python values, and the code of their numpy type."""
 
-    __slots__ = ("items", "shape")
+    __slots__ = ("code", "items", "shape")
 
-    def __init__(self) -> None:
-        self.shape: tuple[int, ...] = (0,)
-        self.items: list[Any] = []
+    def __init__(self, shape: tuple[int, ...] = (0,), items: Sequence[Any] = (), code: str = "") -> None:
+        self.shape = shape
+        self.items = list(items)
+        self.code = code
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[1], tuple):
@@ -1560,7 +1561,7 @@ class _Array(_Inert):
             self.items = data
         else:
             self.items = dtype.values(data, count)
-        self.shape = shape
+        self.shape, self.code = shape, dtype.code
 
 
 class _Global(_Inert):
@@ -1592,6 +1593,12 @@ def _scalar(dtype: object, data: object = b"") -> Any:
     return dtype.values(data, 1)[0]
 
 
+def _typed_scalar(dtype: object, data: object = b"") -> _Array:
+    value = _scalar(dtype, data)
+    return _Array((), [value], dtype.code)
+
+
+_TYPED_SCALAR = _Global(_typed_scalar)
 _GLOBALS: Mapping[tuple[str, str], _Global] = MappingProxyType(
     {
         ("numpy", "ndarray"): _NDARRAY,
@@ -1613,7 +1620,15 @@ class AnnotationUnpickler(pickle._Unpickler):
     Names resolve to the inert stand-ins above, so no code of numpy or of anything else is reached. Opcodes
     are those that `numpy.savez` of version 1 or 2 writes for such data. The base is the pure Python reader,
     because the compiled one lets a file of 20 bytes claim gigabytes for its memo.
+
+    Args:
+        file: with the pickle.
+        typed: numpy's numbers and texts come as arrays of no dimension, so that their type is known, too.
     """
+
+    def __init__(self, file: io.BytesIO, typed: bool = False) -> None:
+        super().__init__(file)
+        self.typed = typed
 
     _OPCODES = (
         "PROTO FRAME STOP MARK MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET NONE NEWTRUE NEWFALSE BININT "
@@ -1650,7 +1665,7 @@ class AnnotationUnpickler(pickle._Unpickler):
         """The stand-in of a name; ForbiddenPickle for any other."""
         if (known := _GLOBALS.get((module, name))) is None:
             raise ForbiddenPickle(f"{module}.{name}")
-        return known
+        return _TYPED_SCALAR if self.typed and name == "scalar" else known
 
     def _reduce(self) -> None:
         self._charge()
@@ -1698,8 +1713,11 @@ _NPY_HEADER = re.compile(
 )
 
 
-def read_annotation_bytes(data: bytes) -> list[Any]:
+def read_annotation_bytes(data: bytes, typed: bool = False) -> list[Any]:
     """The raw objects of an .npz file, without executing anything.
+
+    Args:
+        typed: as of `AnnotationUnpickler`.
 
     Returns:
         What the array "annotations" holds, one item an object; arrays are inert stand-ins.
@@ -1721,7 +1739,7 @@ def read_annotation_bytes(data: bytes) -> list[Any]:
             return []  # numpy's array of an empty list is of floats
         raise Unusable("annotation_not_array", f"array of {shown(header[1].decode('latin-1'))}")
     try:
-        array = AnnotationUnpickler(io.BytesIO(npy[start + length :])).load()
+        array = AnnotationUnpickler(io.BytesIO(npy[start + length :]), typed).load()
     except ForbiddenPickle as error:
         raise Unusable("annotation_forbidden", shown(str(error))) from error
     except KeyError as error:  # an opcode outside the list
@@ -1759,11 +1777,27 @@ def read_annotation(release: Release, entry: Entry, findings: list[Finding]) -> 
     Raises:
         Unusable: with an `annotation_…` or `member_…` code, if nothing of the file can be used.
     """
+    return check_objects(release, entry, read_raw_objects(release, entry), findings)
+
+
+def read_raw_objects(release: Release, entry: Entry, typed: bool = False) -> list[Any]:
+    """What one annotation file holds, unchecked; see `read_annotation_bytes`.
+
+    Raises:
+        Unusable: with an `annotation_…` or `member_…` code, if nothing of the file can be used.
+    """
     try:
         data = release.tree.read(entry.annotation_file, MAX_ANNOTATION_BYTES, "annotation_too_large")
     except FileNotFoundError:
         raise Unusable("annotation_missing") from None
-    raw = [_single(item) for item in read_annotation_bytes(data)]
+    return read_annotation_bytes(data, typed)
+
+
+def check_objects(
+    release: Release, entry: Entry, raw: Iterable[object], findings: list[Finding]
+) -> Annotation:
+    """The annotation that raw objects come to; what is odd with them goes to `findings`."""
+    raw = [_single(item) for item in raw]
     objects: list[ObjectAnnotation] = []
     sizes: list[tuple[int | None, int | None]] = []
     for index, item in enumerate(raw):
