@@ -56,6 +56,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -379,6 +380,11 @@ _REASONS = (
     Reason("ignore_set", KEPT, "an object carries the old ignore flag; it is left out of object_centric"),
     Reason("ignore_invalid", KEPT, "an ignore flag is not a number from 0; it counts as not set"),
     Reason("size_invalid", KEPT, "a height or width is not a whole number from 1; it is not compared"),
+    # corrections
+    Reason("corrected", KEPT, "a correction changes the object, or says whether it is left out"),
+    Reason("corrected_left_out", LEFT_OUT, "a correction leaves the object out",
+           "a person decided so; corrections.jsonl says when and why"),
+    Reason("correction_overruled", KEPT, "someone else's later correction says otherwise, and wins"),
     # meshes
     Reason("mesh_too_large", LEFT_OUT, "a mesh exceeds the limit of bytes, vertices, triangles or drawing",
            "the viewer cannot show such a row"),
@@ -394,6 +400,8 @@ _REASONS = (
 )
 # fmt: on
 REASONS: Mapping[str, Reason] = MappingProxyType({reason.code: reason for reason in _REASONS})
+
+OF_CORRECTIONS = frozenset(code for code in REASONS if code.startswith("correct"))  # said, and not odd
 
 MAX_PICTURE_BYTES = 100 * 10**6  # a row group's limit
 MAX_PICTURE_PIXELS = 2**28 // 3  # past it Pillow, as it comes, warns of a decompression bomb
@@ -1194,11 +1202,13 @@ class Release:
         tree: where the files are.
         meshes: bytes of the meshes that exist, by path: "CAD/<category>/<cad_index:02d>.off".
         category_captions: category -> text.
+        corrections: image id -> the corrections of its annotation, by time.
     """
 
     tree: RawTree
     meshes: Mapping[str, int]
     category_captions: Mapping[str, str]
+    corrections: Mapping[str, Sequence["Correction"]] = field(default_factory=dict)
 
     def fetched(self, entries: Iterable[Entry], pictures: bool = True) -> "Release":
         """The same release with the files of these pictures at hand; see `RawTree.fetched`.
@@ -1240,8 +1250,9 @@ class Survey:
         entries: split -> pictures to read, train in its shuffled order, validation by category and image id.
         left_out: pictures that are named and not read, each with its reason; their objects are counted.
         findings: what was found on the way, apart from `left_out`.
-        fingerprint: hexadecimal, of the tree and the captions.
+        fingerprint: hexadecimal, of the tree, the captions and the corrections.
         has_captions: whether any image-level caption was given.
+        corrections: all that were given, by time.
     """
 
     release: Release
@@ -1250,6 +1261,7 @@ class Survey:
     findings: tuple[Finding, ...]
     fingerprint: str
     has_captions: bool
+    corrections: tuple["Correction", ...] = ()
 
 
 _PICTURE_OR_ANNOTATION = re.compile(
@@ -1262,15 +1274,19 @@ _EXPECTED = re.compile(
 )
 
 
-def survey(tree: RawTree, captions: str | None = None, seed: int = 0) -> Survey:
-    """Read names and lists, and nothing else, of a raw tree.
+def survey(
+    tree: RawTree, captions: str | None = None, seed: int = 0, corrections: str | Sequence[str] = ()
+) -> Survey:
+    """Read names and lists, and nothing else, of a raw tree; with corrections, the annotations they speak of.
 
     Args:
         captions: a folder with captions; without it they are looked for inside and beside the tree.
         seed: of the order of train.
+        corrections: files of corrections, which every annotation that is read will have.
 
     Raises:
         ReleaseError: if captions are given and cannot be read.
+        CorrectionError: if any correction is wrong, or made for another release.
     """
     listing = tree.listing()
     texts = read_captions(tree, captions)
@@ -1300,24 +1316,29 @@ def survey(tree: RawTree, captions: str | None = None, seed: int = 0) -> Survey:
         for split in SPLITS
     }
     release = Release(tree, meshes, dict(texts.by_category) if texts else {})
-    of_all = _fingerprint(listing, texts)
-    return Survey(release, entries, tuple(left_out), tuple(findings), of_all, bool(by_picture))
+    corrected = read_corrections(corrections)
+    by_image = _of_pictures(corrected)
+    _check_corrections(release, (entry for split in entries.values() for entry in split), by_image)
+    release = replace(release, corrections=by_image)
+    of_all = _fingerprint(listing, texts, corrected)
+    return Survey(release, entries, tuple(left_out), tuple(findings), of_all, bool(by_picture), corrected)
 
 
-def fingerprint(tree: RawTree, captions: str | None = None) -> str:
+def fingerprint(tree: RawTree, captions: str | None = None, corrections: str | Sequence[str] = ()) -> str:
     """The fingerprint of a survey, without the survey.
 
     Args:
-        captions: as for `survey`.
+        captions, corrections: as for `survey`.
 
     Raises:
-        ReleaseError: if captions are given and cannot be read.
+        ReleaseError: if captions or corrections are given and cannot be read.
     """
-    return _fingerprint(tree.listing(), read_captions(tree, captions))
+    return _fingerprint(tree.listing(), read_captions(tree, captions), read_corrections(corrections))
 
 
-def _fingerprint(listing: Listing, texts: Captions | None) -> str:
-    return f"{listing.fingerprint}-{texts.fingerprint if texts else 'no-captions'}"
+def _fingerprint(listing: Listing, texts: Captions | None, corrections: Sequence["Correction"]) -> str:
+    parts = [listing.fingerprint, texts.fingerprint if texts else "no-captions"]
+    return "-".join([*parts, *([_corrections_digest(corrections)] if corrections else [])])
 
 
 def _size(listing: Listing, name: str) -> int:
@@ -1797,10 +1818,14 @@ def check_objects(
     release: Release, entry: Entry, raw: Iterable[object], findings: list[Finding]
 ) -> Annotation:
     """The annotation that raw objects come to; what is odd with them goes to `findings`."""
-    raw = [_single(item) for item in raw]
+    raw, left_out = [_single(item) for item in raw], set()
+    if corrections := release.corrections.get(entry.image_id):
+        raw, left_out = _with_corrections(raw, corrections, entry.annotation_file, findings)
     objects: list[ObjectAnnotation] = []
     sizes: list[tuple[int | None, int | None]] = []
     for index, item in enumerate(raw):
+        if index in left_out:
+            continue
         note = _Notes(entry.annotation_file, index, findings)
         if (checked := _check_object(item, entry.category, release.meshes, note)) is not None:
             objects.append(checked)
@@ -2003,6 +2028,376 @@ def _number(value: object) -> float | None:
 def _whole_number(value: object) -> int | None:
     number = _number(value)
     return int(number) if number is not None and math.isfinite(number) and number == int(number) else None
+
+
+# --------------------------------------------------------------------------------------------------------
+# Corrections
+# --------------------------------------------------------------------------------------------------------
+
+# What a correction may change: to which numbers, both ends among them where they are True.
+_NEW_NUMBERS: Mapping[str, tuple[float, float, bool]] = MappingProxyType(
+    {
+        **dict.fromkeys(ANGLES, (-4 * math.pi, 4 * math.pi, True)),  # past it they are degrees by mistake
+        "distance": (0, 1e6, False),
+        "px": (-1e6, 1e6, True),
+        "py": (-1e6, 1e6, True),
+        "viewport": (0, 1e9, False),
+    }
+)
+CORRECTED_FIELDS = (*POSE_FIELDS, "cad_index", "bbox", "object_status", "dense")
+CORRECTION_OPERATIONS = ("set", "leave_out", "take_back", "add")
+MAX_CORRECTION_BYTES = 2**16  # of a line
+_MAX_WHY, _MAX_WHO = 2000, 100  # letters
+_WHEN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_IMAGE_ID = re.compile(
+    r"[^/\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+/[^/\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+"
+)
+_LARGEST = float(np.finfo(np.float64).max)
+
+
+class CorrectionError(ReleaseError):
+    """Corrections cannot be applied; the message names every line that is wrong, and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """One line of a file of corrections; docs/corrections.md says what may stand there.
+
+    Attributes:
+        operation: of `CORRECTION_OPERATIONS`.
+        image_id, object_index: the object; of `add`, the next index of its picture that is free.
+        when: ISO 8601, UTC, ending in Z.
+        why: in words.
+        who: a name that the person chose to publish, or None.
+        old: of `set`, the release's values, as columns have them but for labels, which are words.
+        new: of `set` and `add`, by name; of `set` the same names as `old`.
+        reviewed: whether it repeats one of two readings that the person saw side by side.
+        file, line: where it stands, for errors.
+    """
+
+    operation: str
+    image_id: str
+    object_index: int
+    when: str
+    why: str
+    who: str | None = None
+    old: Mapping[str, Any] = field(default_factory=dict)
+    new: Mapping[str, Any] = field(default_factory=dict)
+    reviewed: bool = False
+    file: str = field(default="", compare=False)
+    line: int = field(default=0, compare=False)
+
+    def to_json(self) -> str:
+        """The line, in the one form that is published."""
+        names = ("operation", "image_id", "object_index", "old", "new", "who", "when", "why", "reviewed")
+        values = {name: getattr(self, name) for name in names}
+        said = {key: v for key, v in values.items() if key == "object_index" or v not in (None, {}, False)}
+        return json.dumps(said, ensure_ascii=False)
+
+    @property
+    def order(self) -> tuple[datetime, str]:
+        """By time; of the same time by their text, so that the order of lines does not matter."""
+        return datetime.fromisoformat(self.when), self.to_json()
+
+
+def read_corrections(paths: str | Sequence[str]) -> tuple[Correction, ...]:
+    """The corrections of files of JSON lines, by time, each once; nothing is held against a release yet.
+
+    Args:
+        paths: local or any fsspec URLs.
+
+    Raises:
+        CorrectionError: if a file is missing, or any line is none; all such lines are named.
+    """
+    found: dict[str, Correction] = {}
+    problems: list[str] = []
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        fs, location = fsspec.core.url_to_fs(os.fspath(path))
+        with _told(str(path), fs):
+            data = _content(fs, location)
+        if data is None:
+            raise CorrectionError(f"{path}: no such file of corrections")
+        for number, line in enumerate(data.split(b"\n"), 1):
+            try:
+                if line.strip():
+                    correction = replace(parse_correction(line), file=str(path), line=number)
+                    found.setdefault(correction.to_json(), correction)
+            except ValueError as error:
+                problems.append(f"{path}, line {number}: {error}")
+    if problems:
+        raise _correction_error(problems)
+    return tuple(sorted(found.values(), key=lambda correction: correction.order))
+
+
+def corrections_text(corrections: Iterable[Correction]) -> str:
+    """The file that is published, whatever order the corrections stood in."""
+    ordered = sorted(corrections, key=lambda correction: correction.order)
+    return "".join(f"{correction.to_json()}\n" for correction in ordered)
+
+
+def _corrections_digest(corrections: Iterable[Correction]) -> str:
+    return hashlib.blake2b(corrections_text(corrections).encode(), digest_size=16).hexdigest()
+
+
+def _correction_error(problems: Sequence[str]) -> CorrectionError:
+    return CorrectionError("\n".join([f"{len(problems)} corrections cannot be applied:", *problems]))
+
+
+def parse_correction(line: bytes | str) -> Correction:
+    """One line of a file of corrections, checked as far as it can be without the release.
+
+    Raises:
+        ValueError: says what is wrong with it, and the remedy.
+    """
+    if len(line) > MAX_CORRECTION_BYTES:
+        raise ValueError(f"longer than {MAX_CORRECTION_BYTES} bytes; a line is one correction")
+    try:
+        values = json.loads(line, parse_constant=_no_constant, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({shown(str(error))}); write one object on a line") from error
+    if type(values) is not dict:
+        raise ValueError("not a JSON object; write {…} with the keys of docs/corrections.md")
+    operation = values.get("operation")
+    if operation not in CORRECTION_OPERATIONS:
+        raise ValueError(f"operation is {shown(operation)}; write one of {', '.join(CORRECTION_OPERATIONS)}")
+    needed = ["operation", "image_id", "object_index", "when", "why"]
+    needed += {"set": ["old", "new"], "add": ["new"]}.get(operation, [])
+    if missing := [name for name in needed if name not in values]:
+        raise ValueError(f"lacks {', '.join(missing)}; {operation} needs them")
+    if unknown := sorted(values.keys() - {*needed, "who", "reviewed"}):
+        allowed = ", ".join([*needed, "who", "reviewed"])
+        raise ValueError(f"unknown key {shown(unknown[0])}; the keys of {operation} are {allowed}")
+    problems = [text for name, value in values.items() if (text := _key_problem(name, value))]
+    problems += _changes_problems(operation, values.get("old", {}), values.get("new", {}))
+    if problems:
+        raise ValueError("; ".join(problems))
+    for name in ("old", "new"):
+        given = values.get(name, {})
+        values[name] = {key: _as_column(key, given[key]) for key in CORRECTED_FIELDS if key in given}
+    return Correction(**{**values, "object_index": int(values["object_index"])})
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(values := dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return values
+
+
+def _key_problem(name: str, value: Any) -> str | None:
+    """What is wrong with a key's value, but for old and new."""
+    if name == "image_id" and not (type(value) is str and _IMAGE_ID.fullmatch(value)):
+        return f"image_id is {shown(value)}; write <category>/<file stem>"
+    if name == "object_index" and not (_is_whole(value) and 0 <= value < MAX_OBJECTS):
+        return f"object_index is {shown(value)}; write a whole number from 0 to {MAX_OBJECTS - 1}"
+    if name == "reviewed" and type(value) is not bool:
+        return f"reviewed is {shown(value)}; write true, or leave it out"
+    if name == "when":
+        try:
+            datetime.fromisoformat(value if type(value) is str and _WHEN.fullmatch(value) else "")
+        except ValueError:
+            return f"when is {shown(value)}; write a time in UTC such as 2026-11-28T09:30:00Z"
+    if name in ("why", "who") and not (name == "who" and value is None):
+        most = _MAX_WHY if name == "why" else _MAX_WHO
+        if type(value) is not str or not value.strip() or len(value) > most or _CONTROL.search(value):
+            return f"{name} is {shown(value)}; write a line of at most {most} letters"
+    return None
+
+
+def _changes_problems(operation: str, old: Any, new: Any) -> Iterator[str]:
+    """What is wrong with the values."""
+    if type(old) is not dict or type(new) is not dict:
+        yield "old and new are objects of names and values"
+    elif operation == "set" and (old.keys() != new.keys() or not new):
+        yield "old and new have different fields, or none; write the same fields in both"
+    elif operation == "add" and "bbox" not in new:
+        yield "an object that is added needs a bbox"
+    else:
+        for name, value in new.items():
+            if name not in CORRECTED_FIELDS:
+                yield f"unknown field {shown(name)}; the fields are {', '.join(CORRECTED_FIELDS)}"
+            elif not _is_of_column(name, value):
+                yield f"{name} is {shown(value)}; write {_wanted(name)}"
+            elif name in old and not _may_be_old(name, old[name]):
+                yield f"old {name} is {shown(old[name])}, which no release has; write {_wanted(name)}"
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= _LARGEST
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether JSON Schema takes it for an integer."""
+    return _is_number(value) and value == int(value)
+
+
+def _is_of_column(name: str, value: Any) -> bool:
+    """Whether a correction may give a field this value."""
+    if name == "bbox":
+        four = type(value) is list and len(value) == 4 and all(_is_number(v) and abs(v) <= 1e6 for v in value)
+        return four and value[0] < value[2] and value[1] < value[3]
+    if value is None:
+        return True
+    if name == "cad_index":
+        return _is_whole(value) and 1 <= value < 2**31
+    if name == "object_status":
+        return value in OBJECT_STATUS
+    if name == "dense":
+        return type(value) is bool
+    low, high, closed = _NEW_NUMBERS[name]
+    return _is_number(value) and (low <= value <= high if closed else low < value <= high)
+
+
+def _may_be_old(name: str, value: Any) -> bool:
+    """Whether a release may have a value, of whatever size."""
+    if value is None or name in ("object_status", "dense"):
+        return value is None or _is_of_column(name, value)
+    if name == "bbox":
+        return type(value) is list and len(value) == 4 and all(map(_is_number, value))
+    return _is_whole(value) if name == "cad_index" else _is_number(value)
+
+
+def _wanted(name: str) -> str:
+    """The values that a correction may give a field, in words."""
+    if name in _NEW_NUMBERS:
+        low, high, closed = _NEW_NUMBERS[name]
+        unit = ", in radians" if name in ANGLES else ""
+        return f"null or a number {'from' if closed else 'above'} {low:g} to {high:g}{unit}"
+    return {
+        "cad_index": "null or a whole number from 1",
+        "bbox": "four numbers of at most 1e6, x1 < x2 and y1 < y2",
+        "object_status": f"null or one of {', '.join(OBJECT_STATUS)}",
+        "dense": "true, false or null",
+    }[name]
+
+
+def _as_column(name: str, value: Any) -> Any:
+    """A value of JSON with the type of its column."""
+    if value is None:
+        return None
+    if name == "bbox":
+        return [float(v) for v in value]
+    if name == "cad_index":
+        return int(value)
+    return float(value) if name in _NEW_NUMBERS else value
+
+
+def _of_pictures(corrections: Iterable[Correction]) -> dict[str, tuple[Correction, ...]]:
+    """Image id -> its corrections, in their order."""
+    pictures: dict[str, list[Correction]] = {}
+    for correction in corrections:
+        pictures.setdefault(correction.image_id, []).append(correction)
+    return {image_id: tuple(found) for image_id, found in pictures.items()}
+
+
+def _check_corrections(
+    release: Release, entries: Iterable[Entry], pictures: Mapping[str, Sequence[Correction]]
+) -> None:
+    """Hold corrections against the release that they are to correct.
+
+    Raises:
+        CorrectionError: names all lines that speak of other objects or other values than the release's.
+    """
+    named = [entry for entry in entries if entry.image_id in pictures]
+    wrong: list[tuple[Correction, str]] = []
+    for start in range(0, len(named), CHUNK):
+        near = release.fetched(named[start : start + CHUNK], pictures=False)
+        for entry in named[start : start + CHUNK]:
+            corrections = pictures[entry.image_id]
+            try:
+                raw = [_single(item) for item in read_raw_objects(near, entry)]
+            except Unusable as error:
+                wrong += [(c, f"its annotation cannot be used: {error.reason}") for c in corrections]
+            else:
+                wrong += _wrong_corrections(raw, corrections, release.meshes)
+    for image_id in pictures.keys() - {entry.image_id for entry in named}:
+        wrong += [(c, "no list of the release names the picture") for c in pictures[image_id]]
+    if wrong:
+        wrong.sort(key=lambda pair: (pair[0].file, pair[0].line))
+        told = [
+            (f"{c.file}, line {c.line}: {shown(c.image_id)}, object {c.object_index}", w) for c, w in wrong
+        ]
+        raise _correction_error([f"{where}: {why}" for where, why in told])
+
+
+def _wrong_corrections(
+    raw: Sequence[object], corrections: Sequence[Correction], meshes: Mapping[str, int]
+) -> Iterator[tuple[Correction, str]]:
+    """The corrections of one picture that do not fit its annotation, each with the reason and the remedy."""
+    items = list(raw)
+    for correction in sorted(corrections, key=lambda c: c.object_index):
+        if correction.operation == "add":
+            if correction.object_index == len(items):
+                items.append(_raw_values(correction.new))
+            else:
+                yield correction, f"an object that is added gets the next free index, {len(items)} here"
+    for correction in corrections:
+        if correction.operation != "add" and correction.object_index >= len(items):
+            yield correction, f"there is no such object; the picture has {len(items)}"
+        elif correction.operation == "set":
+            item = items[correction.object_index]
+            if type(item) is not dict:
+                yield correction, "the release has no values there that could be corrected"
+                continue
+            values = object_values(item, correction.image_id.partition("/")[0], meshes)
+            for name, old in correction.old.items():
+                if old != values[name]:
+                    said = f"old {name} is {json.dumps(old)}, and the release has {json.dumps(values[name])}"
+                    yield correction, f"{said}; it was made for another release: look at the object again"
+
+
+def object_values(item: dict[str, Any], category: str, meshes: Mapping[str, int]) -> dict[str, Any]:
+    """What the release says of an object, as corrections name it: null where that cannot be used."""
+    quiet = _Notes("", 0, [])
+    box = _check_bbox({"bbox": _single(item.get("bbox"))}, quiet)
+    checked = _check_object({**item, "bbox": box or (0.0, 0.0, 1.0, 1.0)}, category, meshes, quiet)
+    values = {name: getattr(checked, name) for name in CORRECTED_FIELDS}
+    return {**values, "bbox": list(box) if box else None}
+
+
+def _raw_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of columns as a release's annotation has them."""
+    raw = dict(values)
+    if raw.get("object_status") is not None:
+        raw["object_status"] = f"status_{raw['object_status']}"
+    if raw.get("dense") is not None:
+        raw["dense"] = "dense_yes" if raw["dense"] else "dense_no"
+    return raw
+
+
+def _with_corrections(
+    raw: Sequence[Any], corrections: Sequence[Correction], file: str, findings: list[Finding]
+) -> tuple[list[Any], set[int]]:
+    """A picture's raw objects with its corrections, and the indices of those that are left out.
+
+    Args:
+        corrections: in their order; the later wins, field by field.
+        findings: get a note for each.
+    """
+    items, left_out = list(raw), set()
+    added = sorted((c for c in corrections if c.operation == "add"), key=lambda c: c.object_index)
+    items += [_raw_values(correction.new) for correction in added]
+    last: dict[tuple[int, str], Correction] = {}
+    for correction in corrections:
+        index = correction.object_index
+        note = _Notes(file, index, findings)
+        if correction.operation == "set":
+            items[index] = {**items[index], **_raw_values(correction.new)}
+        elif correction.operation != "add":
+            (left_out.add if correction.operation == "leave_out" else left_out.discard)(index)
+        note("corrected", f"{correction.when} {correction.operation} {', '.join(correction.new)}".strip())
+        keys = [(index, name) for name in correction.new or ("left out",)]
+        earlier = {name: last[index, name] for _, name in keys if (index, name) in last}
+        overruled = [n for n, c in earlier.items() if correction.who is None or c.who != correction.who]
+        if overruled:
+            note("correction_overruled", f"{', '.join(overruled)} at {correction.when}")
+        last.update(dict.fromkeys(keys, correction))
+    findings += [Finding("corrected_left_out", file, index) for index in sorted(left_out)]
+    return items, left_out
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -2372,22 +2767,26 @@ class ImageNet3DConfig(datasets.BuilderConfig):
             inside or beside the raw release is used.
         raw_revision: branch, tag or commit of the Hub repository to download the zip from.
         seed: of the order of train.
+        corrections: a file of corrections, or several.
     """
 
     captions: str | None = None
     raw_revision: str = RAW_REVISION
     seed: int = 0
+    corrections: str | Sequence[str] = ()
     fingerprint: str = field(default="", repr=False)
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         """The cache key: names the release's state and this code, so that neither's older rows are served."""
         code = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8).hexdigest()
         if self.data_dir is not None:
-            state = fingerprint(RawTree(self.data_dir), self.captions)
+            state = fingerprint(RawTree(self.data_dir), self.captions, self.corrections)
         elif self.captions is None:
             state = _commit(self.raw_revision)
         else:
             state = f"{_commit(self.raw_revision)}-{read_captions(None, self.captions).fingerprint}"
+        if self.data_dir is None and self.corrections:
+            state += f"-{_corrections_digest(read_corrections(self.corrections))}"
         self.fingerprint = f"{code}-{state}"
         return super().create_config_id({**config_kwargs, "fingerprint": self.fingerprint}, custom_features)
 
@@ -2423,7 +2822,7 @@ class ImageNet3D(datasets.ArrowBasedBuilder):
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         tree = self._raw_tree(dl_manager)
-        found = survey(tree, self.config.captions, self.config.seed)
+        found = survey(tree, self.config.captions, self.config.seed, self.config.corrections)
         if self.config.data_dir is not None and not self.config.fingerprint.endswith(found.fingerprint):
             raise ReleaseError(f"{tree.path} changed after this builder was made; make a new one")
         if self.config.name == "captions" and not found.has_captions:

@@ -90,6 +90,14 @@ def _no_workers_beside(context: click.Context, _: click.Parameter, scheduler: st
     return scheduler
 
 
+_corrections = click.option(
+    "--corrections",
+    multiple=True,
+    metavar="FILE",
+    help="Corrections of the release, as JSON lines (docs/corrections.md); may be repeated.",
+)
+
+
 def _a_size(_: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
     from processing.build.plan import parsed_size
 
@@ -137,6 +145,7 @@ def sample(out: str, categories: int, images_per_category: int, seed: int) -> No
     help="Only these; all that the release allows by default.",
 )
 @click.option("--captions", metavar="DIR", help="Folder with image_captions.json and category_captions.json.")
+@_corrections
 @_where_it_runs
 @click.option(
     "--shard-size",
@@ -185,6 +194,7 @@ def verify(out: str, **options: Any) -> None:
 @click.option(
     "--target-distance", default=4.0, show_default=True, help="What distance objects have in center crops."
 )
+@_corrections
 @_where_it_runs
 @_told_plainly
 def crop(raw: str, out: str, mode: str, size: int, target_distance: float, **where: Any) -> None:

@@ -2,10 +2,10 @@
 
     python load_rows.py JOBS
 
-JOBS is a JSON file: a list of {"way", "path", "config", "streaming", "captions", "cache", "out"}, and of a
-repository "revision". Rows go to `out` as {split: [row]}: pictures as the checksum of their bytes and,
-decoded, their size; labels as names; meshes as the checksum of their vertices, which must be the
-same in what `datasets` makes of them where it knows meshes.
+JOBS is a JSON file: a list of {"way", "path", "config", "streaming", "captions", "cache", "out"}, of a
+repository "revision", of a raw release "corrections". Rows go to `out` as
+{split: [row]}: pictures as the checksum of their bytes and, decoded, their size; labels as names; meshes as
+the checksum of their vertices, which must be the same in what `datasets` makes of them where it knows meshes.
 """
 
 import hashlib
@@ -28,23 +28,28 @@ def load(
     captions: str | None,
     cache: str,
     revision: str | None = None,
+    corrections: str | None = None,
 ) -> Any:
     """{split: dataset}, decoded as users get it."""
+    corrected = {"corrections": corrections} if corrections else {}
     if way == "script":  # datasets < 4
         script = str(Path(__file__).parents[1] / "ImageNet3D.py")
-        options = {"data_dir": path, "captions": captions, "trust_remote_code": True}
+        options = {"data_dir": path, "captions": captions, "trust_remote_code": True, **corrected}
         return load_dataset(script, config, streaming=streaming, cache_dir=cache, **options)
     if way == "builder":
-        return _from_builder(path, config, streaming, captions, cache)
+        return _from_builder(path, config, streaming, captions, cache, corrected)
     # a folder or a repository
     return load_dataset(path, config, streaming=streaming, cache_dir=cache, revision=revision)
 
 
-def _from_builder(path: str, config: str, streaming: bool, captions: str | None, cache: str) -> Any:
+def _from_builder(
+    path: str, config: str, streaming: bool, captions: str | None, cache: str, corrected: dict[str, str]
+) -> Any:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from ImageNet3D import ImageNet3D
 
-    builder = ImageNet3D(config_name=config, data_dir=path or None, captions=captions, cache_dir=cache)
+    options = {"captions": captions, "cache_dir": cache, **corrected}
+    builder = ImageNet3D(config_name=config, data_dir=path or None, **options)
     if streaming:
         return builder.as_streaming_dataset()
     builder.download_and_prepare(num_proc=2)

@@ -28,6 +28,7 @@ from ImageNet3D import PUBLISHED_CONFIGS, SPLITS, Entry, Finding, RawTree, Relea
 from processing.build import DEFAULT_SHARD_SIZE, cad, plan, references, shards
 from processing.build.categories import CategoryCounts
 from processing.build.ownership import (
+    CORRECTIONS,
     FINISHED_BY,
     PAGES,
     BuildError,
@@ -127,6 +128,7 @@ def build(
     *,
     configs: Sequence[str] = (),
     captions: str | None = None,
+    corrections: Sequence[str] = (),
     workers: int | None = None,
     scheduler: str | None = None,
     shard_size: str = DEFAULT_SHARD_SIZE,
@@ -140,11 +142,12 @@ def build(
         out: the folder to build, local or the URL of an object store's; made if it is missing.
         configs: names of `ImageNet3D.PUBLISHED_CONFIGS`; all that the release allows where empty.
         captions: a folder with captions; without it `captions/` in or beside the release is used.
+        corrections: files of corrections, which the rows have instead of the release's values.
         workers: processes; as many as there are cores by default. The bytes do not depend on it.
         scheduler: of a Dask cluster that does the work instead: its address or the path of its file.
         shard_size: bytes of pictures a shard should have at most, such as "48MB" or "48000000".
         seed: of the order of train.
-        strict: write no card if anything was found.
+        strict: write no card if anything was found, but that corrections were applied.
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole, or has no usable row.
@@ -160,22 +163,23 @@ def build(
     folder, size = place(out), parsed_size(shard_size)
     refuse_strangers(folder)
     with joined(scheduler) as client, locked(folder), _told_of_a_full_disk(folder):
-        survey = ImageNet3D.survey(RawTree(raw), captions, seed)
+        survey = ImageNet3D.survey(RawTree(raw), captions, seed, corrections)
         tables = _tables(survey, configs)
         key = build_key(survey, tables, configs, size, seed)
         replaced = replaced_configs(folder, key, tables)
         results = _write_shards(survey, tables, size, folder, key, workers, client)
-        _check_unchanged(survey, raw, captions, folder)
+        _check_unchanged(survey, ImageNet3D.fingerprint(RawTree(raw), captions, corrections), folder)
         report = report_of(survey, results)
         _write_ledger(folder, report)
         report.books.check()
-        if strict and report.findings:
-            raise BuildError(f"{report}\n\n--strict: {len(report.findings)} findings, so no card was written")
+        odd = [finding for _, finding in report.findings if finding.reason not in ImageNet3D.OF_CORRECTIONS]
+        if strict and odd:
+            raise BuildError(f"{report}\n\n--strict: {len(odd)} findings, so no card was written")
         sizes = config_sizes(tables, configs, results)
         if not _has_rows(sizes, tables):
             raise ReleaseError(f"{report}\n\n{raw}: has no row for any config; the findings above say why")
         _check_undisturbed(folder, key, results)
-        _describe(folder, sizes, results)
+        _describe(folder, survey, sizes, results)
         _write_manifest(folder, key, results)
     report.notes += _notes(configs, tables, replaced)
     return report
@@ -251,11 +255,14 @@ def _told_of_a_full_disk(folder: Place) -> Iterator[None]:
         ) from error
 
 
-def _check_unchanged(survey: Survey, raw: str, captions: str | None, folder: Place) -> None:
-    """Throw the shards away if the release changed while it was read: nothing tells old rows from new."""
-    if ImageNet3D.fingerprint(RawTree(raw), captions) != survey.fingerprint:
+def _check_unchanged(survey: Survey, fingerprint: str, folder: Place) -> None:
+    """Throw the shards away if the input changed while it was read: nothing tells old rows from new."""
+    if fingerprint != survey.fingerprint:
         _clear(folder)
-        raise BuildError(f"{raw}: changed while it was read; run the same command again to build it afresh")
+        raise BuildError(
+            f"{survey.release.tree.path}: it, its captions or its corrections changed while they were read; "
+            "run the same command again to build afresh"
+        )
 
 
 def _check_undisturbed(folder: Place, key: str, results: Iterable[ShardResult]) -> None:
@@ -294,7 +301,7 @@ def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
 
 def _prepare(folder: Place, key: str, planned: Sequence[Shard], beside: Sequence[ReferenceShard]) -> None:
     """Make the folder ready: continue a build with the same key, or clear what another one left."""
-    remove(folder, (*FINISHED_BY, *PAGES))
+    remove(folder, (*FINISHED_BY, *PAGES, CORRECTIONS))
     clear_figures(folder)
     if isinstance(folder, Path):
         shutil.rmtree(folder / BOOKKEEPING / "tmp", ignore_errors=True)
@@ -390,8 +397,10 @@ def _write_ledger(folder: Place, report: BuildReport) -> None:
     write_whole(folder / BOOKKEEPING / "ledger.jsonl", lines.encode())
 
 
-def _describe(folder: Place, sizes: Sizes, results: Sequence[ShardResult]) -> None:
+def _describe(folder: Place, survey: Survey, sizes: Sizes, results: Sequence[ShardResult]) -> None:
     """Write what tells of the shards; the card last."""
+    if survey.corrections:
+        write_whole(folder / CORRECTIONS, ImageNet3D.corrections_text(survey.corrections).encode())
     figures = write_figures(folder)
     write_croissant(folder, sizes, results)
     write_card(folder, sizes, figures)
@@ -403,6 +412,7 @@ def _write_manifest(folder: Place, key: str, results: Iterable[ShardResult]) -> 
         file.path: {"size": file.size, "sha256": file.sha256} for r in results for file in r.files.values()
     }
     pages = [*PAGES, *(f"{FIGURES}/{name}" for name in names_in(folder / FIGURES))]
+    pages += [CORRECTIONS] if CORRECTIONS in names_in(folder) else []
     for path, data in zip(pages, read_all(folder, pages), strict=True):
         files[path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     manifest = {"key": key, "version": ImageNet3D.__version__, "files": dict(sorted(files.items()))}

@@ -21,6 +21,7 @@ FINISHED_BY = ("README.md", f"{BOOKKEEPING}/manifest.json")
 
 # What tells of the shards, besides figures.
 PAGES = ("README.md", DATASHEET.name, CROISSANT)
+CORRECTIONS = "corrections.jsonl"  # those that the rows have, if any were given
 
 _SHARD = re.compile(rf"(?:{'|'.join(ALL_TABLES)})/(?P<name>{SHARD_NAME.pattern})\.parquet")
 _REFERENCES = re.compile(rf"(?:{'|'.join(REFERENCE_TABLES)})/\w+-\d{{5,}}-of-\d{{5,}}\.parquet")
@@ -60,7 +61,7 @@ def _is_bookkeeping(path: str) -> bool:
 def _may_be_ours(path: str) -> bool:
     return (
         _is_bookkeeping(path)
-        or path in PAGES
+        or path in (*PAGES, CORRECTIONS)
         or any(names.fullmatch(path) for names in (_SHARD, _REFERENCES, _FIGURE, _HALF_WRITTEN))
     )
 

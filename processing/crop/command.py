@@ -93,6 +93,7 @@ def write_crop_tree(
     options: CropOptions | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    corrections: Sequence[str] = (),
 ) -> CropReport:
     """Write a crop of every object that has one.
 
@@ -101,6 +102,7 @@ def write_crop_tree(
         out: the folder to write, local or the URL of an object store's; new, empty, or begun by this command.
         workers: processes; as many as there are cores where None. The bytes do not depend on it.
         scheduler: of a Dask cluster that does the work instead: its address or the path of its file.
+        corrections: files of corrections, which the objects have instead of the release's values.
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole.
@@ -113,13 +115,13 @@ def write_crop_tree(
     if (held := names_in(folder)) and BOOKKEEPING not in held:
         raise BuildError(f"{folder}: holds files that no crop made; name another folder")
     with joined(scheduler) as client, locked(folder, BOOKKEEPING):
-        survey = ImageNet3D.survey(tree)
+        survey = ImageNet3D.survey(tree, corrections=corrections)
         key = _key(survey, options)
         replaced = _at_work(folder) not in (None, key)
         _prepare(folder, key)
         tasks = [*_category_tasks(survey, options, folder, key), *count_tasks(survey, [CONFIG])]
         results = list(run(tasks, workers, "crop", there(client, view_of(folder / RUN, survey))))
-        if ImageNet3D.fingerprint(RawTree(raw)) != survey.fingerprint:
+        if ImageNet3D.fingerprint(RawTree(raw), None, corrections) != survey.fingerprint:
             _clear(folder)
             raise BuildError(f"{raw}: changed while it was read; run the same command again to start afresh")
         report = report_of(survey, results)

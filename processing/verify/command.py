@@ -25,6 +25,7 @@ from huggingface_hub import DatasetCard
 import ImageNet3D
 from ImageNet3D import RawTree, ReleaseError, Survey, known_only
 from processing.build.categories import CategoryCounts
+from processing.build.ownership import CORRECTIONS
 from processing.build.plan import LEFT_OUT_BATCH, shard_pattern
 from processing.build.references import REFERENCE_TABLES
 from processing.build.shards import BOOKKEEPING, ShardResult
@@ -217,7 +218,8 @@ def read_bookkeeping(folder: Place) -> Built | Problem:
 
 
 def _survey(built: Built, raw: str, captions: str | None) -> Survey:
-    survey = ImageNet3D.survey(RawTree(raw), captions)
+    published = [str(built.folder / CORRECTIONS)] if CORRECTIONS in built.present else []
+    survey = ImageNet3D.survey(RawTree(raw), captions, corrections=published)
     lacks_images = "captions" in built.tables and not survey.has_captions
     if lacks_images or (not survey.release.category_captions and _has_category_captions(built)):
         raise ReleaseError(f"{raw} comes without captions and {built.folder} has them; give --captions DIR")
