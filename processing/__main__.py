@@ -123,14 +123,15 @@ def main() -> None:
 @click.option("--categories", default=12, show_default=True, help="How many categories.")
 @click.option("--images-per-category", default=6, show_default=True, help="How many pictures each has.")
 @click.option("--seed", default=0, show_default=True, help="Another seed gives other pictures.")
+@click.option("--empty-lists", is_flag=True, help="Leave some lists empty, as some of the release's are.")
 @_told_plainly
-def sample(out: str, categories: int, images_per_category: int, seed: int) -> None:
+def sample(out: str, **options: Any) -> None:
     """Write a synthetic raw tree, in which picture, mesh, pose and box agree, to OUT."""
     from processing.sample.command import write_sample
 
     try:
-        write_sample(out, categories, images_per_category, seed)
-    except (ValueError, FileExistsError, ImportError) as error:
+        write_sample(out, **options)
+    except (ValueError, FileExistsError) as error:
         raise click.UsageError(str(error)) from error
 
 

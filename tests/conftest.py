@@ -37,7 +37,7 @@ def real_folder(real_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic raw tree, with captions inside."""
     folder = tmp_path_factory.mktemp("synthetic") / "raw"
-    write_sample(folder, categories=10, images_per_category=6)
+    write_sample(folder, categories=10, images_per_category=6, empty_lists=True)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,8 +44,8 @@ class MeshEntry:
 
 
 def libraries() -> list[str]:
-    """The versions of what reads, writes and draws meshes: the bytes of rows depend on them."""
-    return [importlib.metadata.version("trimesh"), PIL.__version__, str(PIL.features.version("zlib"))]
+    """The versions of what writes the thumbnails: the bytes of rows depend on them."""
+    return [PIL.__version__, str(PIL.features.version("zlib"))]
 
 
 def meshes_of(survey: Survey) -> list[MeshEntry]:
@@ -65,7 +64,6 @@ def row(tree: RawTree, entry: MeshEntry) -> dict[str, Any]:
 
     Raises:
         MeshError: the mesh cannot be used.
-        ImportError: trimesh is not installed.
     """
     found = read_mesh(tree, entry.category, entry.cad_index)
     return {

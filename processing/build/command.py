@@ -52,7 +52,6 @@ from processing.card.card import Sizes, config_sizes, write_card
 from processing.card.croissant import write_croissant
 from processing.card.figures import FIGURES, can_draw, clear_figures, write_figures
 from processing.crop import pixels
-from processing.drawing import mesh
 from processing.ledger import (
     Books,
     degrees_warning,
@@ -84,8 +83,6 @@ NO_CAPTIONS = (
 )
 
 NO_PLOTS = "the card has no plots: they need matplotlib (the extra `figures`); install it and build again"
-
-NO_MESHES = "the config cad is not there: it needs trimesh (the extra `meshes`); install it and build again"
 
 
 @dataclass
@@ -153,7 +150,6 @@ def build(
         ReleaseError: if the raw release cannot be read as a whole, or has no usable row.
         BuildError: if the folder is in use or holds what is not this build's to remove, the disk is full, the
             release changed on the way, or strict and something was found.
-        ImportError: if cad is asked for by name and trimesh is not installed.
         ValueError: for a size that is none.
         PlaceError: if nothing can be built at such a URL.
         StoreError: if the object store fails for good.
@@ -194,8 +190,6 @@ def _notes(configs: Sequence[str], tables: Sequence[str], replaced: Collection[s
         yield NO_PLOTS
     if not configs and "captions" not in tables:
         yield NO_CAPTIONS
-    if not configs and "cad" not in tables:
-        yield NO_MESHES
 
 
 def _write_shards(
@@ -291,12 +285,10 @@ def _tables(survey: Survey, configs: Sequence[str]) -> list[str]:
         raise ReleaseError(
             f"{survey.release.tree.path} comes without captions; give them with --captions DIR"
         )
-    if "cad" in configs and not mesh.has_trimesh():
-        raise ImportError(mesh.WHAT_TO_INSTALL)
     wanted = {"pose" if name.startswith("open_vocab") else name for name in configs or PUBLISHED_CONFIGS}
-    can = {"captions": survey.has_captions, "cad": mesh.has_trimesh()}
-    tables = (*TABLES, *DERIVED_TABLES, *REFERENCE_TABLES)
-    return [name for name in tables if name in wanted and can.get(name, True)]
+    if not survey.has_captions:
+        wanted.discard("captions")
+    return [name for name in (*TABLES, *DERIVED_TABLES, *REFERENCE_TABLES) if name in wanted]
 
 
 def _prepare(folder: Place, key: str, planned: Sequence[Shard], beside: Sequence[ReferenceShard]) -> None:

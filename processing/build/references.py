@@ -100,7 +100,6 @@ def write_meshes(release: Release, shard: ReferenceShard, folder: Place, key: st
 
     Raises:
         OSError: if the folder cannot be written; nothing half-written carries a final name then.
-        ImportError: trimesh is not installed.
     """
     if (done := finished_shard(folder, shard, key)) is not None:
         return done

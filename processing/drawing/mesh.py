@@ -1,26 +1,22 @@
-"""Reads CAD models, the release's .off files and the .glb ones of the config `cad`, and writes .glb.
+"""Reads CAD models, the release's .off files and the .glb ones of the config `cad`.
 
 What a file claims is checked before anything is computed with it, and an error names the file.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import io
-import re
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ImageNet3D import REASONS, RawTree, Unusable
+from processing.drawing.glb import read_glb, write_glb
+from processing.drawing.off import CountsError, read_off
 
 # The largest of the release are a few megabytes of text. Hostile text takes some 50 bytes of memory a byte.
 MAX_MESH_BYTES = 32 * 10**6
 MAX_MESH_VERTICES = MAX_MESH_TRIANGLES = 2**20
-
-WHAT_TO_INSTALL = "meshes are read and written with trimesh: pip install imagenet3d-datasets[meshes]"
 
 
 class MeshError(ValueError):
@@ -44,23 +40,9 @@ class Mesh:
 
     @property
     def bounds(self) -> NDArray[np.float64]:
-        """(2, 3): the least and the greatest x, y, z of the vertices that triangles use, as of trimesh."""
+        """(2, 3): the least and the greatest x, y, z of the vertices that triangles use."""
         used = self.vertices[np.unique(self.faces)]
         return np.array([used.min(axis=0), used.max(axis=0)])
-
-
-def has_trimesh() -> bool:
-    """Whether trimesh, of the extra `meshes`, is there."""
-    return importlib.util.find_spec("trimesh") is not None
-
-
-def _trimesh() -> ModuleType:
-    """trimesh; importing it takes 0.3 s, and most builds of a part have no mesh to read."""
-    try:
-        import trimesh
-    except ImportError:
-        raise ImportError(WHAT_TO_INSTALL) from None
-    return trimesh
 
 
 def mesh_file(category: str, cad_index: int) -> str:
@@ -76,7 +58,6 @@ def read_mesh(tree: RawTree, category: str, cad_index: int) -> Mesh:
 
     Raises:
         MeshError: the file is missing, too large or damaged.
-        ImportError: trimesh is not installed.
     """
     name = mesh_file(category, cad_index)
     try:
@@ -89,38 +70,29 @@ def read_mesh(tree: RawTree, category: str, cad_index: int) -> Mesh:
 
 
 def parse_mesh(data: bytes, name: str) -> Mesh:
-    """Parse a mesh from a file's bytes; polygons are cut into triangles.
+    """Parse a mesh from a file's bytes; polygons are cut into triangles, fans about their first corners.
 
     Args:
         name: of the file, for errors; its ending gives the format, .off or .glb.
 
     Raises:
         MeshError: the file is too large or damaged, or holds no triangle.
-        ImportError: trimesh is not installed.
     """
-    trimesh = _trimesh()
-    kind = name.rpartition(".")[2].lower()
-    if kind not in ("off", "glb"):
+    if not name.lower().endswith((".off", ".glb")):
         raise MeshError(f"{name}: neither .off nor .glb", "mesh_damaged")
     if len(data) > MAX_MESH_BYTES:
         raise MeshError(f"{name}: more than {MAX_MESH_BYTES} bytes", "mesh_too_large")
-    if kind == "off":
-        data = _OFF_COMMENT.sub(b"", data)  # trimesh takes one behind a vertex for numbers
-        _check_claims(data, name)
     try:
-        loaded = trimesh.load_mesh(io.BytesIO(data), file_type=kind, process=False)
-        vertices = np.asarray(loaded.vertices, dtype=np.float64)
-        faces = np.asarray(loaded.faces, dtype=np.int64)
+        if name.lower().endswith(".off"):
+            vertices, faces = read_off(data, MAX_MESH_VERTICES, MAX_MESH_TRIANGLES)
+        else:
+            vertices, faces = read_glb(data)
+    except CountsError as error:
+        raise MeshError(f"{name}: {error}", "mesh_too_large") from error
     except Exception as error:  # damaged bytes fail in many ways, all of them this one error
         what = f"{name}: damaged ({type(error).__name__}: {error})"[:200]
         raise MeshError(what, "mesh_damaged") from error
-    if (
-        vertices.ndim != 2
-        or vertices.shape[1] != 3
-        or faces.ndim != 2
-        or faces.shape[1] != 3
-        or not faces.size
-    ):
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or not faces.size:
         raise MeshError(f"{name}: holds no triangles", "mesh_no_triangles")
     if len(vertices) > MAX_MESH_VERTICES or len(faces) > MAX_MESH_TRIANGLES:
         what = f"{len(vertices):,} vertices and {len(faces):,} triangles are too many"
@@ -132,31 +104,9 @@ def parse_mesh(data: bytes, name: str) -> Mesh:
     return Mesh(vertices, faces)
 
 
-_OFF_COMMENT = re.compile(rb"#[^\r\n]*")
-_OFF_COUNTS = re.compile(rb"\s*OFF\s+(\d+)\s+(\d+)\s")
-
-
-def _check_claims(data: bytes, name: str) -> None:
-    """Refuse a plain header's counts before a list of so many lines is made.
-
-    Raises:
-        MeshError: there would be too many vertices, or polygons of at least one triangle.
-    """
-    if (counts := _OFF_COUNTS.match(data)) is None:
-        return  # comments or damage, which parsing tells apart
-    vertices, polygons = (int(count) if len(count) < 20 else 10**20 for count in counts.groups())
-    if vertices > MAX_MESH_VERTICES or polygons > MAX_MESH_TRIANGLES:
-        what = f"{vertices:,} vertices and {polygons:,} polygons are too many"
-        raise MeshError(f"{name}: {what}", "mesh_too_large")
-
-
 def glb_bytes(mesh: Mesh) -> bytes:
     """A mesh as binary glTF 2.0: its vertices as float32 and its triangles, all in their order.
 
     The vertices stay in object space and no node turns them: z is up, while viewers of glTF take y for it.
-
-    Raises:
-        ImportError: trimesh is not installed.
     """
-    plain = _trimesh().Trimesh(vertices=mesh.vertices, faces=mesh.faces, process=False)
-    return plain.export(file_type="glb", include_normals=False)
+    return write_glb(mesh.vertices, mesh.faces)

@@ -10,7 +10,7 @@ turn; a category's place in it and a picture's index in its category say where e
 
     SCENES          what a picture shows: one object, several, one cut by the edge, one behind another
     ODDITIES        grey, CMYK, PNG, EXIF-turned and unlisted pictures; objects with missing or special fields
-    EMPTY_LISTS     categories of which one split is empty
+    EMPTY_LISTS     categories of which one split is empty, where that is asked for
 
 The last third of each category's pictures is the validation split. An object's status is what its share of
 visible pixels says (`STATUS_FROM_VISIBLE`), and a scene of three is dense. Every fifth picture has no
@@ -51,10 +51,7 @@ from processing.sample.shapes import Model, draw_model, off_bytes
 # --------------------------------------------------------------------------------------------------------
 
 # Categories whose mesh is their own come first, so that a small tree shows them.
-FIRST_CATEGORIES = """
-    car chair teapot desk_lamp aeroplane cup bed cone wind_turbine tvmonitor hammer life_buoy
-    diningtable dumbbell laptop cabinet bus bowl bottle trash_bin
-""".split()
+FIRST_CATEGORIES = ("car", "chair", "teapot", "desk_lamp", "aeroplane", "cup", "bed", "cone")
 
 # A picture of index i in the category at place k shows SCENES[(k + i) % 6].
 SCENES = ("alone", "group", "alone", "cut", "alone", "behind")
@@ -81,6 +78,7 @@ ODDITIES: Mapping[tuple[int, int], str] = {
     (8, 1): "ignored",
     (9, 1): "no_distance",  # distance 0: never placed in depth; all else is right
 }
+# Place of the category: which of its splits is empty. The authors' own code cannot read an empty list.
 EMPTY_LISTS: Mapping[int, str] = {8: "validation", 10: "validation", 11: "train"}
 CATEGORY_WITHOUT_CAPTION = 3
 
@@ -94,34 +92,41 @@ ORIENTATION_TURNED = 6  # EXIF: turn by 90 degrees clockwise to view
 # --------------------------------------------------------------------------------------------------------
 
 
-def write_sample(out: str | Path, categories: int = 12, images_per_category: int = 6, seed: int = 0) -> None:
+def write_sample(
+    out: str | Path,
+    categories: int = 12,
+    images_per_category: int = 6,
+    seed: int = 0,
+    empty_lists: bool = False,
+) -> None:
     """Write a synthetic raw tree; the same arguments write the same bytes.
 
     Args:
         out: folder to write, new or empty.
         categories: how many, 1 to all of `ImageNet3D.CATEGORIES`.
-        images_per_category: pictures in each, at least 1. From 2 on every category has training and
-            validation pictures, but for `EMPTY_LISTS` and what is unlisted; a single picture is for training
-            in known categories, for validation in the others.
+        images_per_category: pictures in each, at least 2, so that each is trained on and validated on.
         seed: what the random numbers start from, at least 0.
+        empty_lists: leave the splits of `EMPTY_LISTS` without pictures. A category may then have a single
+            picture, which is for training in known categories, for validation in the others.
 
     Raises:
         FileExistsError: out is a file, or a folder that is not empty.
         ValueError: a number is out of its range.
-        ImportError: trimesh is not installed.
     """
     out = Path(out)
     if not 1 <= categories <= len(CATEGORIES):
         raise ValueError(f"categories is {categories}; give 1 to {len(CATEGORIES)}")
     if images_per_category < 1 or seed < 0:
         raise ValueError(f"images_per_category is {images_per_category} and seed {seed}; give >= 1 and >= 0")
+    if images_per_category == 1 and not empty_lists:
+        raise ValueError("images_per_category is 1, so that lists would be empty; give 2, or empty lists too")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not an empty folder: name a new one, or remove it first")
     # Written aside, so that what an interruption leaves is not taken for a tree.
     aside = out.absolute().with_name(f".{out.absolute().name}{UNFINISHED}")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        _write_tree(aside, category_order()[:categories], images_per_category, seed)
+        _write_tree(aside, category_order()[:categories], images_per_category, seed, empty_lists)
         out.mkdir(parents=True, exist_ok=True)
         for folder in sorted(aside.iterdir()):
             folder.replace(out / folder.name)
@@ -129,11 +134,14 @@ def write_sample(out: str | Path, categories: int = 12, images_per_category: int
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write_tree(out: Path, names: Sequence[str], images_per_category: int, seed: int) -> None:
+def _write_tree(
+    out: Path, names: Sequence[str], images_per_category: int, seed: int, empty_lists: bool
+) -> None:
     image_captions: dict[str, str] = {}
     with tqdm(total=len(names) * images_per_category, unit="picture", disable=None) as progress:
         for place, name in enumerate(names):
-            for image_id, caption in _write_category(out, place, name, images_per_category, seed):
+            empty = EMPTY_LISTS.get(place) if empty_lists else None
+            for image_id, caption in _write_category(out, place, name, images_per_category, seed, empty):
                 image_captions |= {f"{name}/{image_id}": caption} if caption else {}
                 progress.update()
     category_captions = {
@@ -154,9 +162,13 @@ def category_order() -> list[str]:
 
 
 def _write_category(
-    out: Path, place: int, name: str, count: int, seed: int
+    out: Path, place: int, name: str, count: int, seed: int, empty: str | None
 ) -> Iterator[tuple[str, str | None]]:
-    """Write the files of one category but for the captions; yield each picture's id and caption."""
+    """Write the files of one category but for the captions; yield each picture's id and caption.
+
+    Args:
+        empty: the split that has no picture.
+    """
     rng = _generator(seed, name)
     models = [draw_model(name, rng) for _ in range(MESHES_PER_CATEGORY)]
     for cad_index, model in enumerate(models, start=1):
@@ -168,7 +180,7 @@ def _write_category(
         rng = _generator(seed, name, index)
         number += int(rng.integers(1, 200))
         image_id = f"{synset}_{number}"
-        split = _split(place, index, count)
+        split = _split(place, index, count, empty)
         if split:
             lists[split].append(image_id)
         scene = _scene(rng, place, index, models)
@@ -186,12 +198,12 @@ def _generator(seed: int, name: str, *index: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(name.encode()), *index])
 
 
-def _split(place: int, index: int, count: int) -> str | None:
+def _split(place: int, index: int, count: int, empty: str | None) -> str | None:
     """Return the split that lists a picture, None for the one that no list names."""
-    if ODDITIES.get((place, index)) == "unlisted":
+    if ODDITIES.get((place, index)) == "unlisted" and count > 2:
         return None
-    if place in EMPTY_LISTS:
-        (split,) = (split for split in SPLITS if split != EMPTY_LISTS[place])
+    if empty is not None:
+        (split,) = (split for split in SPLITS if split != empty)
         return split
     if count == 1:
         return "train" if place % 2 == 0 else "validation"

@@ -30,7 +30,6 @@ from processing.build.plan import LEFT_OUT_BATCH, shard_pattern
 from processing.build.references import REFERENCE_TABLES
 from processing.build.shards import BOOKKEEPING, ShardResult
 from processing.card.card import table_of
-from processing.drawing.mesh import WHAT_TO_INSTALL, has_trimesh
 from processing.ledger import finding_to_json
 from processing.runtime.cluster import joined, there, view_of
 from processing.runtime.store import Place, PlaceError, files_below, place, read_all, read_columns
@@ -141,15 +140,12 @@ def verify(
     Raises:
         PlaceError: if there is no such folder, or none that was built.
         ReleaseError: if the raw release cannot be read as a whole, or comes without captions that rows have.
-        ImportError: if the folder has meshes and trimesh is not installed.
         WorkerDiedError: if a worker process was killed.
         ClusterError: if the cluster cannot be used.
     """
     built = read_bookkeeping(place(out))
     if isinstance(built, Problem):
         return [built]
-    if built.paths_of("cad") and not has_trimesh():
-        raise ImportError(WHAT_TO_INSTALL)
     survey = _survey(built, raw, captions) if raw is not None else None
     with joined(scheduler) as client:
         elsewhere = there(client, view_of(built.folder / BOOKKEEPING / "manifest.json", survey))

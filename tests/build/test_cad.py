@@ -1,12 +1,10 @@
-"""The config cad: rows, thumbnails, hostile meshes, resuming, and what happens without trimesh."""
+"""The config cad: rows, thumbnails, hostile meshes, resuming, and what a release without any has."""
 
 import functools
 import io
 import itertools
 import json
 import shutil
-import subprocess
-import sys
 import time
 import zlib
 from collections import Counter
@@ -17,15 +15,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import trimesh
-from click.testing import CliRunner
-from conftest import PROJECT
 from PIL import Image
 from raw_tree import MESH, TOP, RawTreeWriter, zip_of
 from reference import read_off
 
 from ImageNet3D import CATEGORIES, REASONS
-from processing.__main__ import main
-from processing.build.command import NO_MESHES, build
+from processing.build.command import build
 from processing.build.references import _cut, _row_groups
 from processing.drawing import mesh as meshes
 from processing.drawing.mesh import Mesh, glb_bytes, parse_mesh
@@ -358,30 +353,6 @@ class TestBuild:
         build(str(tree), tmp_path / "out", configs=["cad"], workers=1)
         assert cad_bytes(tmp_path / "out") != before
 
-    def test_without_trimesh_the_build_goes_on_and_says_so(self, sample_folder: Path, tmp_path: Path) -> None:
-        done = build_without_trimesh(sample_folder, tmp_path / "out", "categories")
-        assert done.returncode == 0, done.stderr
-        assert NO_MESHES in done.stdout
-        assert not (tmp_path / "out/cad").exists()
-        rows = pq.read_table(tmp_path / "out/categories/train-00000-of-00001.parquet")
-        assert rows["num_meshes"].null_count == len(rows) > 0
-
-    def test_asked_for_by_name_it_needs_trimesh(self, sample_folder: Path, tmp_path: Path) -> None:
-        done = build_without_trimesh(sample_folder, tmp_path / "out", "cad")
-        assert done.returncode == 2
-        assert "pip install imagenet3d-datasets[meshes]" in done.stderr
-        assert "Traceback" not in done.stderr
-
-    def test_verify_needs_trimesh_for_meshes_alone(
-        self, built_sample: Path, sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(sys.modules, "trimesh", None)
-        result = CliRunner().invoke(main, ["verify", str(built_sample)])
-        assert result.exit_code == 2
-        assert meshes.WHAT_TO_INSTALL in result.output
-        build(str(sample_folder), tmp_path / "out", configs=["categories"], workers=1)
-        assert verify(tmp_path / "out", workers=1) == []
-
     def test_a_release_without_meshes_has_no_such_config(self, tmp_path: Path) -> None:
         tree = RawTreeWriter().sound("bed", ("a", "b"), ("v", "w"))
         del tree.files["CAD/bed/01.off"]
@@ -390,19 +361,3 @@ class TestBuild:
         assert "config_name: cad" not in (tmp_path / "out/README.md").read_text("utf-8")
         with pytest.raises(Exception, match="has no row for any config"):
             build(raw, tmp_path / "out2", configs=["cad"], workers=1)
-
-
-def build_without_trimesh(raw: Path, out: Path, config: str) -> subprocess.CompletedProcess[str]:
-    """Build in a process whose imports find no trimesh; all configs but those that take long."""
-    code = (
-        "import sys\n"
-        "sys.modules['trimesh'] = None\n"
-        "from processing.build import command as building\n"
-        "from processing.__main__ import main\n"
-        "if sys.argv[3] != 'cad':\n"  # all configs, as by default, but for the time they take
-        "    building.PUBLISHED_CONFIGS = ('classification', 'cad', sys.argv[3])\n"
-        "options = ['--config', 'cad'] if sys.argv[3] == 'cad' else []\n"
-        "main(['build', sys.argv[1], sys.argv[2], '--workers', '1', *options])\n"
-    )
-    command = [sys.executable, "-c", code, str(raw), str(out), config]
-    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)

@@ -19,7 +19,6 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ImageNet3D import CATEGORIES, KNOWN_CATEGORIES
 from processing.sample import command as sample
-from processing.sample import shapes
 from processing.sample.command import category_order, write_sample
 
 # A pixel is an object's if a channel differs this much (of 255) from the picture without objects. JPEG noise
@@ -292,13 +291,28 @@ def test_meshes_fit_the_unit_sphere_and_use_all_their_vertices(tree):
         np.testing.assert_array_equal(np.unique(mesh.faces), np.arange(len(mesh.vertices)))
 
 
-def test_every_split_has_known_and_unknown_categories_and_some_lists_are_empty(tree):
-    listed = {path.name: path.read_text().split() for path in (tree / "lists").iterdir()}
+def lists_of(tree):
+    """Name of a list -> its image ids."""
+    return {path.name: path.read_text().split() for path in (tree / "lists").iterdir()}
+
+
+def test_no_list_is_empty_unless_asked_for(tree, tmp_path):
+    """The authors' code cannot read an empty list."""
+    assert all(lists_of(tree).values())
+    write_sample(tmp_path / "small", categories=5, images_per_category=2)  # the fifth has an unlisted picture
+    assert all(lists_of(tmp_path / "small").values())
+    write_sample(tmp_path / "empty", images_per_category=2, empty_lists=True)
+    listed = lists_of(tmp_path / "empty")
     for split in ("train", "val"):
-        filled = {name.removesuffix(f"_imagenet_{split}.txt") for name in listed if listed[name]}
+        of_split = {name: ids for name, ids in listed.items() if name.endswith(f"_{split}.txt")}
+        filled = {name.removesuffix(f"_imagenet_{split}.txt") for name, ids in of_split.items() if ids}
+        assert 0 < len(filled) < len(of_split)
         assert filled & KNOWN_CATEGORIES
         assert filled & set(CATEGORIES) - KNOWN_CATEGORIES
-        assert any(not ids for name, ids in listed.items() if name.endswith(f"_{split}.txt"))
+
+
+def test_every_picture_but_one_is_in_one_list(tree):
+    listed = lists_of(tree)
     ids = [image_id for listing in listed.values() for image_id in listing]
     assert len(ids) == len(set(ids))
     unlisted = [picture for picture in picture_paths(tree) if picture.stem not in ids]
@@ -396,16 +410,16 @@ def test_same_arguments_same_bytes_in_another_process(tree, tmp_path):
 
 def test_another_seed_is_another_tree(tmp_path):
     for seed in (0, 1):
-        write_sample(tmp_path / str(seed), categories=1, images_per_category=1, seed=seed)
+        write_sample(tmp_path / str(seed), categories=1, images_per_category=2, seed=seed)
     trees = [all_bytes(tmp_path / str(seed)) for seed in (0, 1)]
     mesh = Path("CAD/car/01.off")
     assert trees[0][mesh] != trees[1][mesh]
-    assert set(trees[0].values()) & set(trees[1].values()) <= {b"", trees[0][CATEGORY_CAPTIONS]}
+    assert set(trees[0].values()) & set(trees[1].values()) <= {trees[0][CATEGORY_CAPTIONS]}
 
 
 def test_the_smallest_trees_have_both_splits(tmp_path):
     for name, count in (("single", 1), ("pair", 2)):
-        write_sample(tmp_path / name, categories=2, images_per_category=count)
+        write_sample(tmp_path / name, categories=2, images_per_category=count, empty_lists=count == 1)
         for split in ("train", "val"):
             lists = (tmp_path / name / "lists").glob(f"*_{split}.txt")
             assert sum(len(path.read_text().split()) for path in lists) == count
@@ -432,10 +446,10 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(sample, "_write_json", interrupted)  # after all pictures
         with pytest.raises(KeyboardInterrupt):
-            write_sample(tmp_path / "out", 1, 1)
+            write_sample(tmp_path / "out", 1, 2)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "out").mkdir()
-    write_sample(tmp_path / "out", 1, 1)
+    write_sample(tmp_path / "out", 1, 2)
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
     assert {path.name for path in (tmp_path / "out").iterdir()} > {
         "images",
@@ -446,15 +460,16 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"categories": 0}, {"categories": 999}, {"images_per_category": 0}, {"seed": -1}]
+    "wrong",
+    [
+        {"categories": 0},
+        {"categories": 999},
+        {"images_per_category": 0},
+        {"images_per_category": 1},
+        {"seed": -1},
+    ],
 )
 def test_refuses_numbers_out_of_range(tmp_path, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         write_sample(tmp_path / "out", **wrong)
     assert not (tmp_path / "out").exists()
-
-
-def test_names_the_extra_that_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(shapes, "trimesh", None)
-    with pytest.raises(ImportError, match=re.escape("imagenet3d-datasets[demo]")):
-        write_sample(tmp_path / "out")
