@@ -62,7 +62,7 @@ def write_preview(
         ReleaseError: the source is neither a raw release nor a built folder with the config, or has no object
             that is selected.
         ValueError: per_category is less than 1.
-        ImportError: matplotlib or trimesh is not installed.
+        ImportError: matplotlib or contourpy is not installed.
     """
     if per_category < 1:
         raise ValueError(f"per_category is {per_category}; give at least 1")
@@ -101,7 +101,7 @@ def write_preview(
 
 def _check_extra() -> None:
     """Say what is missing before minutes of reading, not after."""
-    missing = [name for name in ("contourpy", "matplotlib", "trimesh") if find_spec(name) is None]
+    missing = [name for name in ("contourpy", "matplotlib") if find_spec(name) is None]
     if missing:
         raise ImportError(f"preview needs {', '.join(missing)}: pip install imagenet3d-datasets[demo]")
 
