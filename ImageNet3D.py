@@ -388,7 +388,7 @@ _REASONS = (
     # meshes
     Reason("mesh_too_large", LEFT_OUT, "a mesh exceeds the limit of bytes, vertices, triangles or drawing",
            "the viewer cannot show such a row"),
-    Reason("mesh_damaged", LEFT_OUT, "the bytes are no OFF mesh, or a face names a vertex that is not there",
+    Reason("mesh_damaged", LEFT_OUT, "the bytes are no OFF mesh, or its counts, faces and vertices disagree",
            "a mesh column holds vertices and triangles, and these cannot be told"),
     Reason("mesh_no_triangles", LEFT_OUT, "a mesh has no triangle", "a GLB file has no mesh without one"),
     Reason("mesh_not_finite", LEFT_OUT, "a vertex is NaN, infinite or beyond the range of float32",

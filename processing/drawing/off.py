@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 _COMMENT = re.compile(r"#[^\r\n]*")
 _KEYWORD = re.compile(r"(ST)?(C)?(N)?OFF")
-_COUNT = re.compile(r"[0-9]{1,18}")
+_COUNT = re.compile(r"[0-9]+")
 _MOST_COLOR_TOKENS = 4  # red, green, blue, alpha; or one index of a colour map
 
 
@@ -123,7 +123,11 @@ def _counts(stream: _Lines) -> tuple[int, int]:
     edges = stream.rest_of_line()
     if len(edges) > 1 or not all(_COUNT.fullmatch(token) for token in [*counts, *edges]):
         raise ValueError("its counts are no counts")
-    return int(counts[0]), int(counts[1])
+    return _count(counts[0]), _count(counts[1])
+
+
+def _count(token: str) -> int:
+    return int(token) if len(token) < 19 else 10**18
 
 
 def _vertices(stream: _Lines, count: int, values: int) -> NDArray[np.float64]:
@@ -148,7 +152,7 @@ def _faces(stream: _Lines, count: int) -> NDArray[np.int64]:
         (corners,) = stream.take(1)
         if not _COUNT.fullmatch(corners):
             raise ValueError(f"a face has {corners[:20]!r} corners")
-        polygon = [int(token) for token in stream.take(int(corners))]
+        polygon = [int(token) for token in stream.take(_count(corners))]
         _check_color(stream.rest_of_line())
         triangles += ((polygon[0], *pair) for pair in pairwise(polygon[1:]))  # none of a point or a line
     if not stream.at_end:
