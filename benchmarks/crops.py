@@ -27,9 +27,10 @@ from benchmarks import inputs
 from benchmarks.environments import has
 from benchmarks.measuring import Setting, Table, command, median, ratio
 from ImageNet3D import SPLITS, Entry, RawTree, Release
-from processing.build.shards import ShardResult, read_group
+from processing.build.shards import read_group
 from processing.crop.command import write_crops
 from processing.crop.pixels import JPEG_OPTIONS, MODES, CropOptions, crops
+from processing.ledger import ShardResult
 
 WORKERS = 2
 ROUNDS = 7  # more than elsewhere: a round takes a second or two

@@ -3,77 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
 import ImageNet3D
-from ImageNet3D import (
-    CATEGORIES,
-    CATEGORY_COUNTS,
-    CATEGORY_IDS,
-    KNOWN_CATEGORIES,
-    OBJECT_STATUS,
-    Picture,
-    Survey,
-)
-
-
-@dataclass
-class CategoryCounts:
-    """What some shards hold, by category.
-
-    Attributes:
-        counts: category -> columns of `CATEGORY_COUNTS` and, of meshes, "num_meshes" -> how many.
-    """
-
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
-
-    def add_pictures(self, split: str, pictures: Iterable[Picture]) -> None:
-        """Count pictures, which have rows in classification, and their posed objects, which have in pose."""
-        for picture in pictures:
-            counts = self.counts.setdefault(picture.entry.category, Counter())
-            counts[f"{split}_pictures"] += 1
-            for item in picture.annotation.objects:
-                if item.posed:
-                    counts[f"{split}_objects"] += 1
-                    counts[f"{split}_{item.object_status or 'no_status'}"] += 1
-
-    def add_rows(self, config: str, split: str, table: pa.Table) -> None:
-        """Count the same in written rows of classification or pose; rows of other configs do not count."""
-        if config == "classification":
-            columns = [("pictures", table["label"].to_pylist())]
-        elif config == "pose":
-            labels, statuses = table["category"].to_pylist(), table["object_status"].to_pylist()
-            columns = [("objects", labels)]
-            for status, word in ((None, "no_status"), *enumerate(OBJECT_STATUS)):
-                own = [label for label, found in zip(labels, statuses, strict=True) if found == status]
-                columns.append((word, own))
-        else:
-            return
-        for word, labels in columns:
-            for label, count in Counter(labels).items():
-                if label is not None and 0 <= label < len(CATEGORIES):
-                    self.counts.setdefault(CATEGORIES[label], Counter())[f"{split}_{word}"] += count
-
-    def add_mesh(self, category: str) -> None:
-        """Count a mesh that has a row in cad."""
-        self.counts.setdefault(category, Counter())["num_meshes"] += 1
-
-    def add(self, other: CategoryCounts) -> None:
-        """Add the counts of other shards."""
-        for category, counts in other.counts.items():
-            self.counts.setdefault(category, Counter()).update(counts)
-
-    def to_dict(self) -> dict[str, dict[str, int]]:
-        """For JSON."""
-        return {category: dict(sorted(counts.items())) for category, counts in sorted(self.counts.items())}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Mapping[str, int]]) -> CategoryCounts:
-        """The inverse of `to_dict`."""
-        return cls({category: Counter(counts) for category, counts in data.items()})
+from ImageNet3D import CATEGORY_COUNTS, CATEGORY_IDS, KNOWN_CATEGORIES, Survey
+from processing.ledger import CategoryCounts
 
 
 def categories_of(survey: Survey) -> list[str]:

@@ -15,6 +15,7 @@ from itertools import accumulate
 from datasets.utils.py_utils import convert_file_size_to_int
 
 from ImageNet3D import Entry, Survey
+from processing.built import shard_name
 
 # The viewer of the Hub fetches a dictionary page whole and gives up at 300 MB.
 MAX_ROW_GROUP_PICTURES = 100
@@ -47,25 +48,12 @@ class Shard:
     @property
     def name(self) -> str:
         """The file name without its ending, the same in every config's folder."""
-        kind = "known" if self.known else "unknown"
-        return f"{self.split}-{numbered(self.number, self.total)}-{kind}"
+        return shard_name(self.split, self.number, self.total, self.known)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
         """All pictures, in order."""
         return tuple(entry for group in self.row_groups for entry in group)
-
-
-def numbered(number: int, total: int) -> str:
-    """The number of a file among so many, as it stands in names: five digits, so that names sort, or more."""
-    digits = max(5, len(str(total)))
-    return f"{number:0{digits}d}-of-{total:0{digits}d}"
-
-
-def shard_pattern(split: str, known: bool | None) -> str:
-    """The glob that finds a split's shards in a config's folder: all, or those of one kind."""
-    kind = {None: "", True: "-known", False: "-unknown"}[known]
-    return f"{split}-*{kind}.parquet"
 
 
 def parsed_size(text: str) -> int:

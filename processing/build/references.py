@@ -13,21 +13,11 @@ from typing import Any
 from ImageNet3D import CATEGORY_IDS, Finding, RawTree, Release, Survey, config_splits, shown
 from processing.build import cad, categories
 from processing.build.cad import MeshEntry
-from processing.build.categories import CategoryCounts
-from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES, numbered
-from processing.build.shards import (
-    ShardResult,
-    ShardWriter,
-    at_work,
-    finished_shard,
-    marker_path,
-    replaced,
-)
+from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
+from processing.build.shards import ShardWriter
+from processing.built import Run, numbered, shard_path
 from processing.drawing.mesh import MeshError
-from processing.ledger import Account
-from processing.runtime.store import Place, write_whole
-
-REFERENCE_TABLES = ("cad", "categories")
+from processing.ledger import Account, CategoryCounts, ShardResult
 
 
 @dataclass(frozen=True)
@@ -54,12 +44,16 @@ class ReferenceShard:
     @property
     def name(self) -> str:
         """Of its marker."""
-        return f"{self.config}-{self.split}-{numbered(self.number, self.total)}"
+        return f"{self.config}-{self._stem}"
 
     @property
     def path(self) -> str:
         """Of its file inside the built folder."""
-        return f"{self.config}/{self.name.removeprefix(f'{self.config}-')}.parquet"
+        return shard_path(self.config, self._stem)
+
+    @property
+    def _stem(self) -> str:
+        return f"{self.split}-{numbered(self.number, self.total)}"
 
 
 def plan_references(survey: Survey, tables: Sequence[str], shard_size: int) -> list[ReferenceShard]:
@@ -91,27 +85,22 @@ def _cut(entries: Iterable[MeshEntry], shard_size: int) -> Iterator[tuple[MeshEn
         yield tuple(part)
 
 
-def write_meshes(release: Release, shard: ReferenceShard, folder: Place, key: str) -> ShardResult:
+def write_meshes(release: Release, shard: ReferenceShard, run: Run) -> ShardResult:
     """Read a shard's meshes and write its file; memory holds one row group at a time.
-
-    Args:
-        folder: the built folder.
-        key: of the build, for the marker.
 
     Raises:
         OSError: if the folder cannot be written; nothing half-written carries a final name then.
     """
-    if (done := finished_shard(folder, shard, key)) is not None:
+    if (done := run.finished(shard.name)) is not None:
         return done
     result = ShardResult(shard.name, shard.split, None)
     result.accounts[shard.config] = Account(read=len(shard.meshes))
-    with ShardWriter(folder, shard.path, shard.config) as writer:
+    with ShardWriter(run.folder, shard.path, shard.config) as writer:
         for rows in _row_groups(_mesh_rows(release.tree, shard.meshes, result)):
             writer.write(cad.table(rows))
-        if at_work(folder) != key:
-            raise replaced(folder, shard.name)
+        run.check(shard.name)
         _finish(writer, result, shard)
-    write_whole(marker_path(folder, shard.name), result.to_json(key).encode())
+    run.finish(result)
     return result
 
 
@@ -150,19 +139,17 @@ def _row_groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
 
 
 def write_categories(
-    survey: Survey, shard: ReferenceShard, results: Iterable[ShardResult], folder: Place, key: str
+    survey: Survey, shard: ReferenceShard, results: Iterable[ShardResult], run: Run
 ) -> ShardResult:
     """Write the file of categories from what all other shards came to.
 
     Args:
         results: of all other shards.
-        folder: the built folder.
-        key: of the build, for the marker.
 
     Raises:
         OSError: if the folder cannot be written.
     """
-    if (done := finished_shard(folder, shard, key)) is not None:
+    if (done := run.finished(shard.name)) is not None:
         return done
     found, with_meshes = CategoryCounts(), False
     for other in results:
@@ -173,10 +160,10 @@ def write_categories(
     account = result.accounts[shard.config] = Account(read=len(names))
     if unknown := sum(name not in CATEGORY_IDS for name in names):
         account.left_out["category_unknown"] = unknown
-    with ShardWriter(folder, shard.path, shard.config) as writer:
+    with ShardWriter(run.folder, shard.path, shard.config) as writer:
         writer.write(categories.table(names, found, survey.release.category_captions, with_meshes))
         _finish(writer, result, shard)
-    write_whole(marker_path(folder, shard.name), result.to_json(key).encode())
+    run.finish(result)
     return result
 
 

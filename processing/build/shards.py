@@ -1,8 +1,7 @@
 """Writes one shard of every config: the unit of work, of resuming and of distribution.
 
-A shard's files get their names when they are whole, and its marker is written after them. The marker holds
-checksums, counts and findings, and the key of the build, so that running again continues where a build
-stopped and never mixes two builds.
+A shard's files get their names when they are whole, and its marker is written after them, so that running
+again continues where a build stopped.
 """
 
 import hashlib
@@ -10,35 +9,19 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import ImageNet3D
 from ImageNet3D import Entry, Finding, ObjectAnnotation, Picture, Release, Unusable
-from processing.build.categories import CategoryCounts
 from processing.build.plan import MAX_ROW_GROUP_PICTURES, Shard
+from processing.built import DERIVED_TABLES, TABLES, Run, shard_path
 from processing.crop import rows as object_centric
 from processing.crop.pixels import why_not_cropped
-from processing.ledger import NO_CAPTION, Account, reason_of_objects
-from processing.runtime.store import (
-    FileState,
-    NewFile,
-    Place,
-    StoreError,
-    attempt,
-    digest,
-    new_file,
-    state_of,
-    write_whole,
-)
-
-# The configs of whole pictures that have files; open_vocab_known and open_vocab_unknown are views of pose.
-TABLES = ("pose", "classification", "captions")
-# The configs of other pictures, in shards of the same plan.
-DERIVED_TABLES = ("object_centric",)
+from processing.ledger import NO_CAPTION, Account, ShardResult, WrittenFile, reason_of_objects
+from processing.runtime.store import NewFile, Place, StoreError, new_file, state_of
 
 # Columns whose values repeat within a row group; a picture with several objects is stored once.
 _DICTIONARY_COLUMNS = ["image.bytes", "image.path", "image_id", "category_caption"]
@@ -46,131 +29,36 @@ _DERIVED_DICTIONARY_COLUMNS = ["image_id"]
 # Past its limit the writer falls back to plain without a word; a row group has at most 100 MB of pictures.
 _DICTIONARY_LIMIT = 2**30
 
-BOOKKEEPING = ".build"  # in the built folder; hidden, never published
-PLAN = f"{BOOKKEEPING}/plan.json"  # names the build that is at work
 
-
-class ReplacedError(RuntimeError):
-    """Another command has begun in the folder; a worker that the first one lost must not write there."""
-
-
-@dataclass(frozen=True)
-class WrittenFile:
-    """One Parquet file as it was written.
-
-    Attributes:
-        path: inside the built folder.
-        size: bytes of the file.
-        sha256: hexadecimal.
-        rows: of the file.
-        table_bytes: of the rows as Arrow tables.
-        tag: of the content, as the store gave it; "" on a disk.
-    """
-
-    path: str
-    size: int
-    sha256: str
-    rows: int
-    table_bytes: int
-    tag: str = ""
-
-
-class Named(Protocol):
-    """A shard of any kind: of it, this module's bookkeeping needs the name."""
-
-    @property
-    def name(self) -> str:
-        """Of its marker."""
-
-
-@dataclass
-class ShardResult:
-    """What became of one shard, or of pictures that no shard takes.
-
-    Attributes:
-        name: of the shard.
-        split: of all its pictures.
-        known: whether its categories are known ones; None for meshes and categories.
-        files: config -> file; a config without rows has none.
-        accounts: config -> account.
-        findings: in the order of the pictures.
-        pictures, objects: as read.
-        categories: what there is of each.
-        unknown_keys: name of a key that no column is made of -> objects that have it.
-    """
-
-    name: str
-    split: str
-    known: bool | None
-    files: dict[str, WrittenFile] = field(default_factory=dict)
-    accounts: dict[str, Account] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-    pictures: int = 0
-    objects: int = 0
-    categories: CategoryCounts = field(default_factory=CategoryCounts)
-    unknown_keys: Counter[str] = field(default_factory=Counter)
-
-    def to_json(self, key: str) -> str:
-        """The marker of a shard of the build `key`."""
-        data = {
-            **asdict(self),
-            "key": key,
-            "accounts": {config: account.to_dict() for config, account in self.accounts.items()},
-            "categories": self.categories.to_dict(),
-            "unknown_keys": dict(self.unknown_keys),
-        }
-        return json.dumps(data, indent=1)
-
-    @classmethod
-    def from_json(cls, text: str, key: str) -> "ShardResult | None":
-        """The inverse of `to_json`; None for the marker of another build."""
-        data = json.loads(text)
-        if data.pop("key") != key:
-            return None
-        data["files"] = {config: WrittenFile(**file) for config, file in data["files"].items()}
-        data["accounts"] = {
-            config: Account.from_dict(account) for config, account in data["accounts"].items()
-        }
-        data["categories"] = CategoryCounts.from_dict(data["categories"])
-        data["unknown_keys"] = Counter(data["unknown_keys"])
-        data["findings"] = [Finding(**finding) for finding in data["findings"]]
-        return cls(**data)
-
-
-def write_shard(
-    release: Release, shard: Shard, configs: Sequence[str], folder: Place, key: str
-) -> ShardResult:
+def write_shard(release: Release, shard: Shard, configs: Sequence[str], run: Run) -> ShardResult:
     """Read a shard's pictures and write its file for each config.
 
     Args:
-        configs: of `TABLES` and `DERIVED_TABLES`.
-        folder: the built folder.
-        key: of the build, for the marker.
+        configs: of `PICTURE_TABLES`.
 
     Raises:
         OSError: if the folder cannot be written; nothing half-written carries a final name then.
         ReplacedError: if another build has begun in the folder.
     """
-    if (done := finished_shard(folder, shard, key)) is not None:
+    if (done := run.finished(shard.name)) is not None:
         return done
     result = ShardResult(shard.name, shard.split, shard.known)
     result.accounts = {config: Account() for config in configs}
     with ExitStack() as stack:
         writers = {
-            c: stack.enter_context(ShardWriter(folder, f"{c}/{shard.name}.parquet", c)) for c in configs
+            c: stack.enter_context(ShardWriter(run.folder, shard_path(c, shard.name), c)) for c in configs
         }
         for near, group in release.fetched_ahead(shard.row_groups):
             pictures = read_group(near, group, configs, result)
             result.categories.add_pictures(shard.split, pictures)
             for config, writer in writers.items():
                 writer.write(_rows(config, pictures, release, result))
-        if at_work(folder) != key:
-            raise replaced(folder, shard.name)
+        run.check(shard.name)
         for config, writer in writers.items():
             if (written := writer.finish()) is not None:
                 result.files[config] = written
                 result.accounts[config].written = written.rows
-    write_whole(marker_path(folder, shard.name), result.to_json(key).encode())
+    run.finish(result)
     return result
 
 
@@ -183,44 +71,6 @@ def _rows(config: str, pictures: Sequence[Picture], release: Release, result: Sh
     result.findings += findings
     result.accounts[config].left_out.update(finding.reason for finding in findings)
     return table
-
-
-def at_work(folder: Place) -> str | None:
-    """The key of the build that has a folder; None where none has."""
-    try:
-        return json.loads((folder / PLAN).read_text("utf-8"))["key"]
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
-
-
-def replaced(folder: Place, name: str) -> ReplacedError:
-    """The error of a worker whose command has lost its folder to another."""
-    return ReplacedError(
-        f"{folder}: {name} is of a command that another one has replaced; "
-        "run one command at a time in a folder"
-    )
-
-
-def finished_shard(folder: Place, shard: Named, key: str) -> ShardResult | None:
-    """The result of a shard that this build has finished already, if its files still are what was written."""
-    try:
-        result = ShardResult.from_json(marker_path(folder, shard.name).read_text("utf-8"), key)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-    if result is None or not all(is_whole(folder, file) for file in result.files.values()):
-        return None
-    return result
-
-
-def is_whole(folder: Place, file: WrittenFile, state: FileState | None = None) -> bool:
-    """Whether a file's bytes are those that were written; a store tells by its tag, without reading them.
-
-    Args:
-        state: of the file, where it is known already.
-    """
-    if file.tag and (state or state_of(folder / file.path)) == FileState(file.size, file.tag):
-        return True
-    return digest(folder / file.path) == (file.size, file.sha256)
 
 
 def count_left_out(release: Release, entries: Sequence[Entry], configs: Sequence[str]) -> ShardResult:
@@ -302,8 +152,7 @@ class ShardWriter:
         self._rows = self._table_bytes = 0
 
     def __enter__(self) -> "ShardWriter":
-        aside = self._folder / BOOKKEEPING / "tmp" / f"{self._path.replace('/', '-')}.{attempt()}"
-        self._sink = _HashingFile(new_file(self._folder / self._path, aside))
+        self._sink = _HashingFile(new_file(self._folder / self._path))
         try:
             self._parquet = pq.ParquetWriter(
                 self._sink,
@@ -400,8 +249,3 @@ def portable(features: Any) -> Any:
             return [portable(features["feature"])]
         return {"feature": portable(features["feature"]), "length": features["length"], "_type": "Sequence"}
     return {name: portable(value) for name, value in features.items()}
-
-
-def marker_path(folder: Place, name: str) -> Place:
-    """Where a finished shard's marker stands."""
-    return folder / BOOKKEEPING / "done" / f"{name}.json"

@@ -18,11 +18,11 @@ from ImageNet3D import (
     config_splits,
     known_only,
 )
-from processing.build.plan import shard_pattern
-from processing.build.references import REFERENCE_TABLES
-from processing.build.shards import ShardResult
+from processing import built
+from processing.built import CARD, REFERENCE_TABLES, shard_glob, table_of
 from processing.card.columns import meaning
 from processing.card.figures import Figure
+from processing.ledger import ShardResult
 from processing.runtime.store import Place, write_whole
 
 TEMPLATE = Path(dataset_card.__file__).with_name("template.md")
@@ -99,8 +99,8 @@ def write_card(folder: Place, sizes: Sizes, figures: Sequence[Figure]) -> None:
         paper=PAPER,
         doi=DOI,
     )
-    write_whole(folder / DATASHEET.name, DATASHEET.read_bytes())
-    write_whole(folder / "README.md", str(card).encode())
+    write_whole(folder / built.DATASHEET, DATASHEET.read_bytes())
+    write_whole(folder / CARD, str(card).encode())
 
 
 def card_data(sizes: Sizes) -> DatasetCardData:
@@ -137,16 +137,6 @@ def describe(config: str) -> str:
 def _columns(configs: Iterable[str]) -> dict[str, str]:
     """What the columns of these configs mean, in their order."""
     return {name: meaning(config, name) for config in configs for name in ImageNet3D.config_features(config)}
-
-
-def table_of(config: str) -> str:
-    """The config whose files a config shows: open_vocab_known and open_vocab_unknown are views of pose."""
-    return "pose" if known_only(config) is not None else config
-
-
-def shard_glob(config: str, split: str) -> str:
-    """The glob, in the built folder, of the files of a config's split."""
-    return f"{table_of(config)}/{shard_pattern(split, known_only(config))}"
 
 
 def split_sizes(config: str, results: Sequence[ShardResult]) -> dict[str, SplitSize]:

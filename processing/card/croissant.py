@@ -15,12 +15,12 @@ import datasets
 
 import ImageNet3D
 from ImageNet3D import CATEGORIES, OBJECT_STATUS
-from processing.build.shards import ShardResult
-from processing.card.card import DOI, PAPER, Sizes, describe, shard_glob
+from processing.built import CROISSANT, shard_glob
+from processing.card.card import DOI, PAPER, Sizes, describe
 from processing.card.columns import COLUMNS, meaning
+from processing.ledger import ShardResult
 from processing.runtime.store import Place, write_whole
 
-CROISSANT = "croissant.json"
 REPOSITORY_ID = "repository"
 _HOME = f"https://huggingface.co/datasets/{ImageNet3D.REPOSITORY}"
 

@@ -17,10 +17,10 @@ import pyarrow as pa
 
 import dataset_card
 from ImageNet3D import ANGLES, CATEGORIES, OBJECT_STATUS, POSE_FIELDS
+from processing.built import FIGURES
 from processing.card.plots import Plot, Statistics, draw_plots
-from processing.runtime.store import Place, names_in, read_columns, remove_tree, write_whole
+from processing.runtime.store import Place, names_in, read_columns
 
-FIGURES = "figures"  # their folder in the built folder
 CAMERA = Path(dataset_card.__file__).with_name("camera.svg")
 
 # Contrasts with white and with near-black pages of 4 and more.
@@ -39,10 +39,12 @@ class Figure:
     Attributes:
         name: such as "picture-sizes".
         alt: what it shows, in words.
+        svg: the file.
     """
 
     name: str
     alt: str
+    svg: bytes
 
     @property
     def path(self) -> str:
@@ -55,21 +57,18 @@ def can_draw() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def write_figures(folder: Place) -> list[Figure]:
-    """Write the plots, where they can be drawn, and the figure of the camera; give the plots back."""
+def draw_figures(folder: Place) -> list[Figure]:
+    """The plots of the shards of a folder, where they can be drawn."""
     plots = draw_plots(read_statistics(folder)) if can_draw() else []
-    figures = []
-    for plot in plots:
-        figure = Figure(plot.title.lower().replace(" ", "-"), f"{plot.title}: {plot.note}")
-        write_whole(folder / figure.path, _standing_alone(plot).encode())
-        figures.append(figure)
-    write_whole(folder / FIGURES / CAMERA.name, CAMERA.read_bytes())
-    return figures
+    return [
+        Figure(p.title.lower().replace(" ", "-"), f"{p.title}: {p.note}", _standing_alone(p).encode())
+        for p in plots
+    ]
 
 
-def clear_figures(folder: Place) -> None:
-    """Remove what another build wrote."""
-    remove_tree(folder / FIGURES)
+def camera_figure() -> Figure:
+    """How azimuth, elevation, theta and distance are meant; the card's template describes it."""
+    return Figure(CAMERA.stem, "", CAMERA.read_bytes())
 
 
 def read_statistics(folder: Place) -> Statistics:

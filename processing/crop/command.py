@@ -31,12 +31,12 @@ from numpy.typing import NDArray
 import ImageNet3D
 from ImageNet3D import SPLITS, Entry, Finding, Picture, RawTree, Release, Survey
 from processing.build import shards
-from processing.build.command import BuildReport, count_tasks, report_of
-from processing.build.ownership import BuildError, locked, refuse_a_file
-from processing.build.shards import ShardResult, replaced
+from processing.build.command import count_tasks
+from processing.build.ownership import refuse_a_file
+from processing.built import BuildError, Run, locked, read_run
 from processing.crop import pixels
 from processing.crop.pixels import Crop, CropOptions
-from processing.ledger import NAME_TOO_LONG, Account, finding_to_json
+from processing.ledger import NAME_TOO_LONG, Account, Report, ShardResult, report_of
 from processing.runtime.cluster import joined, there, view_of
 from processing.runtime.fingerprint import code_fingerprint
 from processing.runtime.store import (
@@ -53,7 +53,6 @@ from processing.runtime.store import (
 from processing.runtime.tasks import Task, run
 
 BOOKKEEPING = ".crop"  # in the folder of crops; hidden
-RUN = f"{BOOKKEEPING}/run"  # names the command that is at work
 LIST_NAME = "mesh01.txt"
 KINDS = ("images", "annotations")  # the files of a crop, each in a folder of its own
 MAX_NAME_BYTES = 255  # of a file, on all common file systems
@@ -71,7 +70,7 @@ class CropReport:
         replaced: whether crops of other input, options or code were there.
     """
 
-    report: BuildReport
+    report: Report
     lacking: Mapping[str, Sequence[str]]
     replaced: bool
 
@@ -116,18 +115,18 @@ def write_crop_tree(
         raise BuildError(f"{folder}: holds files that no crop made; name another folder")
     with joined(scheduler) as client, locked(folder, BOOKKEEPING):
         survey = ImageNet3D.survey(tree, corrections=corrections)
-        key = _key(survey, options)
-        replaced = _at_work(folder) not in (None, key)
-        _prepare(folder, key)
-        tasks = [*_category_tasks(survey, options, folder, key), *count_tasks(survey, [CONFIG])]
-        results = list(run(tasks, workers, "crop", there(client, view_of(folder / RUN, survey))))
+        work = Run(folder, _key(survey, options), BOOKKEEPING)
+        begun = read_run(folder, BOOKKEEPING)
+        replaced = begun is not None and begun.key != work.key
+        _prepare(work, anew=begun is None or replaced)
+        tasks = [*_category_tasks(survey, options, work), *count_tasks(survey, [CONFIG])]
+        results = list(run(tasks, workers, "crop", there(client, view_of(work.file, survey))))
         if ImageNet3D.fingerprint(RawTree(raw), None, corrections) != survey.fingerprint:
-            _clear(folder)
+            _clear(work)
             raise BuildError(f"{raw}: changed while it was read; run the same command again to start afresh")
         report = report_of(survey, results)
         report.books.check()
-        lines = "".join(finding_to_json(finding, split) + "\n" for split, finding in report.findings)
-        write_whole(folder / BOOKKEEPING / "ledger.jsonl", lines.encode())
+        write_whole(folder / BOOKKEEPING / "ledger.jsonl", report.ledger())
     return CropReport(report, _lacking(folder), replaced)
 
 
@@ -147,39 +146,28 @@ def _key(survey: Survey, options: CropOptions) -> str:
     return hashlib.sha256(json.dumps([*parts, *pixels.libraries()]).encode()).hexdigest()
 
 
-def _prepare(folder: Place, key: str) -> None:
-    """Make the folder ready: continue with the same key, or clear what another one left."""
-    if isinstance(folder, Path):
-        shutil.rmtree(folder / BOOKKEEPING / "tmp", ignore_errors=True)
-    if _at_work(folder) != key:
-        _clear(folder)
-    # The second word tells the file from that of an earlier run, or on another disk.
-    write_whole(folder / RUN, f"{key} {attempt()}".encode())
+def _prepare(work: Run, anew: bool) -> None:
+    """Make the folder ready: continue, or clear what another command left."""
+    if isinstance(work.folder, Path):
+        shutil.rmtree(work.folder / BOOKKEEPING / "tmp", ignore_errors=True)
+    if anew:
+        _clear(work)
+    work.begin()
 
 
-def _at_work(folder: Place) -> str | None:
-    """The key of the command that has the folder; None where none has."""
-    try:
-        return (folder / RUN).read_text("utf-8").partition(" ")[0]
-    except FileNotFoundError:
-        return None
-
-
-def _clear(folder: Place) -> None:
+def _clear(work: Run) -> None:
     """Remove all crops, the markers first, so that nothing half-removed is taken for finished."""
-    (folder / RUN).unlink(missing_ok=True)  # no worker of an earlier command writes more
+    work.file.unlink(missing_ok=True)  # no worker of an earlier command writes more
     for name in (f"{BOOKKEEPING}/done", *SPLITS.values()):
-        remove_tree(folder / name)
+        remove_tree(work.folder / name)
 
 
-def _category_tasks(
-    survey: Survey, options: CropOptions, folder: Place, key: str
-) -> Iterator[Task[ShardResult]]:
+def _category_tasks(survey: Survey, options: CropOptions, work: Run) -> Iterator[Task[ShardResult]]:
     for entries in survey.entries.values():
         ordered = sorted(entries, key=lambda e: (e.category, e.stem))
         for _, group in groupby(ordered, key=lambda e: e.category):
             pictures = tuple(group)
-            arguments = (survey.release, pictures, options, folder, key)
+            arguments = (survey.release, pictures, options, work)
             name = f"{SPLITS[pictures[0].split]}-{pictures[0].category}"
             yield Task(write_category, arguments, len(pictures), name)
 
@@ -190,37 +178,34 @@ def _category_tasks(
 
 
 def write_category(
-    release: Release, entries: Sequence[Entry], options: CropOptions, folder: Place, key: str
+    release: Release, entries: Sequence[Entry], options: CropOptions, work: Run
 ) -> ShardResult:
     """Write the crops of one category of a split.
 
     Args:
         entries: its pictures, at least one, in the order of the list.
-        folder: of all crops.
-        key: of the command's input and options, for the marker.
 
     Raises:
         ReplacedError: if another command has begun in the folder.
     """
-    split, category = SPLITS[entries[0].split], entries[0].category
-    marker = folder / BOOKKEEPING / "done" / f"{split}-{category}.json"
-    if (done := _finished(marker, key, folder / split, category)) is not None:
+    split, category, folder = SPLITS[entries[0].split], entries[0].category, work.folder
+    name = f"{split}-{category}"
+    if (done := _finished(work, name, folder / split, category)) is not None:
         return done
-    result = ShardResult(f"{split}-{category}", entries[0].split, entries[0].known)
+    result = ShardResult(name, entries[0].split, entries[0].known)
     aside = folder / BOOKKEEPING / "tmp" / f"{result.name}.{attempt()}"
     on_disk = isinstance(folder, Path)
     try:
         target = aside if on_disk else _Batches(folder / split, category)
         names = write_crops(release, entries, options, target, result)
-        if _at_work(folder) != key:
-            raise replaced(folder, result.name)
-        if (done := _finished(marker, key, folder / split, category)) is not None:
+        work.check(name)
+        if (done := _finished(work, name, folder / split, category)) is not None:
             return done  # two workers were at it, because one was taken for dead
         if on_disk:
             _give_names(aside, folder / split, category, names)
         if names:
             _write(aside, folder / split / "lists" / category / LIST_NAME, "\n".join(names).encode())
-        _write(aside, marker, result.to_json(key).encode())
+        work.finish(result)
     finally:
         if on_disk:
             shutil.rmtree(aside, ignore_errors=True)
@@ -331,13 +316,9 @@ def _write(aside: Place, path: Place, data: bytes) -> None:
     temporary.replace(path)
 
 
-def _finished(marker: Place, key: str, folder: Place, category: str) -> ShardResult | None:
+def _finished(work: Run, name: str, folder: Place, category: str) -> ShardResult | None:
     """The result of a category that this command has finished already, if all its files still are there."""
-    try:
-        result = ShardResult.from_json(marker.read_text("utf-8"), key)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-    if result is None:
+    if (result := work.finished(name)) is None:
         return None
     written = result.accounts[CONFIG].written
     if not written:

@@ -40,7 +40,7 @@ from tabulate import SEPARATING_LINE, tabulate
 
 import ImageNet3D
 from processing import geometry
-from processing.card.card import shard_glob
+from processing.built import shard_glob
 from processing.evaluate import metrics
 from processing.evaluate.metrics import Summary
 from processing.runtime.store import paths_matching

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,12 +32,14 @@ from ImageNet3D import (
     ReleaseError,
     Unusable,
 )
-from processing.build.shards import BOOKKEEPING
+from processing.built import LEDGER, MANIFEST, Manifest
 from processing.crop.pixels import crop_map, crops, why_not_cropped
 from processing.crop.rows import OPTIONS
 from processing.drawing.mesh import Mesh, MeshError, mesh_file, parse_mesh, read_mesh
+from processing.ledger import finding_from_json
 from processing.preview.books import Books
 from processing.runtime.store import paths_matching
+from processing.runtime.strict import DamagedError
 
 CONFIGS = ("pose", "object_centric")  # whose rows a page can show
 NO_STATUS = "none"  # stands for the objects without a status
@@ -303,7 +304,7 @@ class BuiltSource:
         self.kind = f"built dataset, config {selection.config}"
         self._shards = paths_matching(self._fs, f"{self._location}/{selection.config}", "*.parquet")
         self.category_captions: dict[str, str] = {}
-        ledger = f"{self._location}/{BOOKKEEPING}/ledger.jsonl"
+        ledger = f"{self._location}/{LEDGER}"
         self.books = self._read_ledger(ledger) if self._fs.isfile(ledger) else None
         self.books_note = (
             "What the build found in the release."
@@ -355,17 +356,19 @@ class BuiltSource:
 
     def _read_ledger(self, path: str) -> Books:
         books = Books()
+        manifest = f"{self._location}/{MANIFEST}"
         try:
-            with self._fs.open(path, "rt", encoding="utf-8") as lines:
-                for line in map(json.loads, lines):
-                    if self._selection.has_file(line["file"], line["split"]):
-                        books.add(Finding(line["reason"], line["file"], line["object"], line["value"]))
+            for line in self._fs.cat_file(path).decode().splitlines():
+                split, finding = finding_from_json(line, path)
+                if self._selection.has_file(finding.file, split):
+                    books.add(finding)
             if self._selection.config == "object_centric" and not str(self._selection):
-                for marker in paths_matching(self._fs, f"{self._location}/{BOOKKEEPING}/done", "*.json"):
-                    accounts = json.loads(self._fs.cat_file(marker))["accounts"]
-                    books.add_rule_counts(accounts.get("object_centric", {"left_out": {}})["left_out"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ReleaseError(f"{path}: damaged ({error!r}); build it again") from error
+                accounts = Manifest.from_json(self._fs.cat_file(manifest), manifest).books.accounts
+                for (config, _), account in accounts.items():
+                    if config == "object_centric":
+                        books.add_rule_counts(account.left_out)
+        except (DamagedError, UnicodeDecodeError, FileNotFoundError) as error:
+            raise ReleaseError(f"{path}: damaged ({error}); build it again") from error
         return books
 
     def _rows(

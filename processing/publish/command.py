@@ -29,7 +29,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from ImageNet3D import RAW_ARCHIVE
-from processing.build.shards import BOOKKEEPING
+from processing.built import MANIFEST, read_manifest
 from processing.publish.repository import (
     MAIN,
     PULL_REQUESTS,
@@ -40,9 +40,6 @@ from processing.publish.repository import (
     Revision,
 )
 from processing.runtime.store import PlaceError, place
-
-# What was published, in the repository itself.
-MANIFEST = "imagenet3d_manifest.json"
 
 # Never removed, whatever a manifest says: the raw release, and what the Hub keeps for itself.
 KEPT = frozenset({RAW_ARCHIVE, ".gitattributes"})
@@ -212,19 +209,14 @@ def _verify(folder: Path, workers: int | None) -> None:
 
 
 def read_release(folder: Path) -> Release:
-    """What a built folder's manifest lists, and the manifest to publish with it."""
-    built = json.loads((folder / BOOKKEEPING / "manifest.json").read_text("utf-8"))
-    if "version" not in built:
-        raise PublishError(
-            f"{folder}: was built before builds noted their version; build again and publish that"
-        )
+    """What a built folder's manifest lists, and the manifest itself."""
+    manifest = read_manifest(folder)
     contents = {
-        path: Content(folder / path, entry["size"], entry["sha256"]) for path, entry in built["files"].items()
+        path: Content(folder / path, entry.size, entry.sha256) for path, entry in manifest.files.items()
     }
-    published = {"version": built["version"], "files": built["files"]}
-    manifest = json.dumps(published, indent=1, sort_keys=True).encode() + b"\n"
-    contents[MANIFEST] = Content(manifest, len(manifest), hashlib.sha256(manifest).hexdigest())
-    return Release(built["version"], dict(sorted(contents.items())))
+    data = (folder / MANIFEST).read_bytes()
+    contents[MANIFEST] = Content(data, len(data), hashlib.sha256(data).hexdigest())
+    return Release(manifest.version, dict(sorted(contents.items())))
 
 
 def _create(repository: Repository, target: str, gated: Literal["auto", "manual"]) -> None:

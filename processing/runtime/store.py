@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from ImageNet3D import shown_error
 
 UNFINISHED = ".unfinished"  # the ending of a hidden file that a killed process may leave behind
+_HALF_WRITTEN = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(UNFINISHED)}")
 
 # Of an upload; S3 takes at least 5 MiB and at most 10,000 parts. A worker holds one for each file it writes.
 PART_BYTES = 8 * 2**20
@@ -332,12 +333,13 @@ def files_below(folder: Place) -> dict[str, FileState]:
     """The files of a folder and of the folders in it, by path inside it; none where there is no such folder.
 
     On a store this is one request for each thousand files. Files may come and go meanwhile, as those of
-    another command that is at work in the folder.
+    another command that is at work in the folder. Links are followed.
+
+    Raises:
+        StoreError: for a pipe, socket or device, which would hold up whoever opened it.
     """
     if isinstance(folder, Path):
-        paths = sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
-        states = {path: state_of(path) for path in paths if path.is_file()}
-        return {path.relative_to(folder).as_posix(): state for path, state in states.items() if state}
+        return dict(sorted(_local_files(folder)))
     with told(folder):
         location = folder.location
         found = folder.fs.find(location, detail=True)
@@ -346,6 +348,54 @@ def files_below(folder: Place) -> dict[str, FileState]:
         for name, info in sorted(found.items())
         if info["type"] == "file"
     }
+
+
+def _local_files(top: Path) -> Iterator[tuple[str, FileState]]:
+    waiting, seen = [(top, "")], set()
+    while waiting:  # not by recursion: folders may be nested deeper than Python calls functions
+        folder, inside = waiting.pop()
+        if (real := os.path.realpath(folder)) in seen:
+            continue  # a link that leads back
+        seen.add(real)
+        try:
+            entries = list(os.scandir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it has gone meanwhile
+        for entry in entries:
+            path = f"{inside}{entry.name}"
+            if entry.is_dir():
+                waiting.append((Path(entry.path), f"{path}/"))
+            elif entry.is_file():
+                with suppress(FileNotFoundError):
+                    yield path, FileState(entry.stat().st_size)
+            elif not entry.is_symlink() or Path(entry.path).exists():
+                raise _special(Path(entry.path))
+
+
+def _special(path: Path) -> StoreError:
+    return StoreError(f"{path}: is a pipe, socket or device where a file should be; remove it")
+
+
+def read_file(path: Place, limit: int) -> bytes:
+    """The content of a file that others may have put there.
+
+    Args:
+        limit: bytes it may have.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        StoreError: for what is no file, or one beyond the limit.
+    """
+    if isinstance(path, Path):
+        if not path.is_dir() and path.exists() and not path.is_file():
+            raise _special(path)
+        with path.open("rb") as stream:
+            data = stream.read(limit + 1)
+    else:
+        data = path.read_bytes()
+    if len(data) > limit:
+        raise StoreError(f"{path}: has more than {limit:,} bytes, far more than was ever written there")
+    return data
 
 
 def paths_matching(fs: fsspec.AbstractFileSystem, folder: str, pattern: str) -> list[str]:
@@ -441,9 +491,18 @@ def on_this_machine(folder: Place, names: Iterable[str]) -> Iterator[Path]:
 
 
 def remove(folder: Place, names: Iterable[str]) -> None:
-    """Remove files of a folder, one after the other; those that are not there do no harm."""
+    """Remove files of a folder, and folders that are empty after it; what is not there does no harm."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
+        if isinstance(folder, Path):
+            with suppress(OSError):  # not empty, not there, or a link
+                for parent in list(Path(name).parents)[:-1]:
+                    (folder / parent).rmdir()
+
+
+def half_written(folder: Place) -> list[str]:
+    """The files that killed processes have left aside."""
+    return [path for path in files_below(folder) if _HALF_WRITTEN.fullmatch(path.rpartition("/")[2])]
 
 
 def remove_tree(folder: Place) -> None:

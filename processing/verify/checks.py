@@ -1,6 +1,5 @@
 """What `verify` checks: every code with its rule and remedy, the viewer's limits, and what checks look at."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tabulate import tabulate
 
-from processing.build.categories import CategoryCounts
-from processing.build.shards import DERIVED_TABLES, TABLES
+from processing.built import DERIVED_TABLES
+from processing.ledger import CategoryCounts
 
 _AGAIN = "run the same build again: it replaces what is not as it was written"
 _ANEW = "remove the folder and build it anew"
@@ -128,10 +127,6 @@ def problems_table(problems: Sequence[Problem]) -> str:
 VIEWER_PAGE_ROWS = 100
 VIEWER_PAGE_BYTES = 300 * 10**6
 VIEWER_CELL_BYTES = 10**6
-
-
-ALL_TABLES = (*TABLES, *DERIVED_TABLES)
-SHARD_NAME = re.compile(r"(train|validation)-(\d{5,})-of-(\d{5,})-(known|unknown)")
 
 
 @dataclass

@@ -9,39 +9,37 @@ are found too, but for changes in the pixels of a crop or a thumbnail that are n
 """
 
 import itertools
-import json
-import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from os import PathLike
-from typing import Any
 
 import datasets
-from fsspec.utils import glob_translate
 from huggingface_hub import DatasetCard
 
 import ImageNet3D
-from ImageNet3D import RawTree, ReleaseError, Survey, known_only
-from processing.build.categories import CategoryCounts
-from processing.build.ownership import CORRECTIONS
-from processing.build.plan import LEFT_OUT_BATCH, shard_pattern
-from processing.build.references import REFERENCE_TABLES
-from processing.build.shards import BOOKKEEPING, ShardResult
-from processing.card.card import table_of
-from processing.ledger import finding_to_json
-from processing.runtime.cluster import joined, there, view_of
-from processing.runtime.store import Place, PlaceError, files_below, place, read_all, read_columns
-from processing.runtime.tasks import Task, run
-from processing.verify.checks import (
+from ImageNet3D import RawTree, ReleaseError, Survey
+from processing.build.plan import LEFT_OUT_BATCH
+from processing.built import (
     ALL_TABLES,
+    CARD,
+    CORRECTIONS,
+    LEDGER,
+    MANIFEST,
+    PICTURE_TABLES,
+    REFERENCE_TABLES,
     SHARD_NAME,
-    VIEWER_PAGE_BYTES,
-    VIEWER_PAGE_ROWS,
-    Problem,
-    ShardFacts,
+    Built,
+    UnfinishedError,
+    finding_counts,
+    read_built,
+    table_of,
 )
+from processing.runtime.cluster import joined, there, view_of
+from processing.runtime.store import Place, place, read_columns
+from processing.runtime.strict import DamagedError
+from processing.runtime.tasks import Task, run
+from processing.verify.checks import VIEWER_PAGE_BYTES, VIEWER_PAGE_ROWS, Problem, ShardFacts
 from processing.verify.raw import check_left_out
 from processing.verify.references import (
     check_categories,
@@ -51,71 +49,6 @@ from processing.verify.references import (
     meshes_by_key,
 )
 from processing.verify.shard import check_files, check_shard
-
-
-@dataclass(frozen=True)
-class Built:
-    """A built folder and what its build wrote down.
-
-    Attributes:
-        folder: of the build.
-        present: all files that are in it, by path.
-        manifest: path -> {"size", "sha256"}.
-        planned: shard name -> pictures.
-        references: path -> name, of the shards of meshes and categories.
-        results: shard name -> what became of it.
-        ledger: its lines.
-    """
-
-    folder: Place
-    present: Collection[str]
-    manifest: Mapping[str, Mapping[str, Any]]
-    planned: Mapping[str, int]
-    references: Mapping[str, str]
-    results: Mapping[str, ShardResult]
-    ledger: Sequence[str]
-
-    @property
-    def tables(self) -> list[str]:
-        """The configs of pictures that have files."""
-        return [config for config in ALL_TABLES if config in self._built]
-
-    @property
-    def reference_tables(self) -> list[str]:
-        """The configs that other rows refer to, as far as they are built."""
-        return [config for config in REFERENCE_TABLES if config in self._built]
-
-    @property
-    def _built(self) -> set[str]:
-        return {config for result in self.results.values() for config in result.accounts}
-
-    def paths_of(self, config: str) -> list[str]:
-        """The files of a config, as the manifest lists them."""
-        return [path for path in self.manifest if path.startswith(f"{config}/")]
-
-    def counts(self) -> CategoryCounts:
-        """What there is of each category, as the build counted."""
-        counts = CategoryCounts()
-        for result in self.results.values():
-            counts.add(result.categories)
-        return counts
-
-    def files(self) -> list[str]:
-        """What is in the folder to be published."""
-        return sorted(path for path in self.present if not path.startswith(f"{BOOKKEEPING}/"))
-
-    def matching(self, pattern: str) -> list[str]:
-        """The files that a pattern of the card finds."""
-        return [path for path in self.files() if re.fullmatch(glob_translate(pattern), path)]
-
-    def shards(self) -> dict[str, dict[str, str]]:
-        """Shard name -> config -> path, of the shards that are there and listed."""
-        shards: dict[str, dict[str, str]] = {}
-        for path in self.files():
-            config, _, name = path.removesuffix(".parquet").partition("/")
-            if config in ALL_TABLES and path in self.manifest and SHARD_NAME.fullmatch(name):
-                shards.setdefault(name, {})[config] = path
-        return shards
 
 
 def verify(
@@ -143,15 +76,20 @@ def verify(
         WorkerDiedError: if a worker process was killed.
         ClusterError: if the cluster cannot be used.
     """
-    built = read_bookkeeping(place(out))
-    if isinstance(built, Problem):
-        return [built]
+    folder = place(out)
+    try:
+        built = read_built(folder)
+    except UnfinishedError as error:
+        return [Problem(str(folder), "unfinished", str(error))]
+    except DamagedError as error:
+        return [Problem(str(folder), "bookkeeping_damaged", str(error))]
+    manifest = built.manifest
     survey = _survey(built, raw, captions) if raw is not None else None
     with joined(scheduler) as client:
-        elsewhere = there(client, view_of(built.folder / BOOKKEEPING / "manifest.json", survey))
+        elsewhere = there(client, view_of(built.folder / MANIFEST, survey))
         facts: list[ShardFacts] = list(run(_tasks(built, survey), workers, "verify", elsewhere))
     seen = _all_seen(facts)
-    tables = [*built.tables, *built.reference_tables]
+    tables = manifest.tables
     across: list[Iterable[Problem]] = [
         check_listing(built),
         check_names(built),
@@ -159,13 +97,15 @@ def verify(
         check_books(built, seen.rows),
         check_card(built, seen),
     ]
-    read = [config for config in tables if all(path in seen.rows for path in built.paths_of(config))]
+    read = [config for config in tables if all(path in seen.rows for path in manifest.paths_of(config))]
     if "cad" in read:
         across.append(check_meshes(seen.meshes, survey, built.ledger))
     if "categories" in read:
-        across.append(check_categories(seen.category_rows, built.counts(), seen.categories, tables, read))
+        across.append(
+            check_categories(seen.category_rows, manifest.categories, seen.categories, tables, read)
+        )
         if survey is not None:
-            across.append(check_category_rows(seen.category_rows, built.counts(), survey, tables))
+            across.append(check_category_rows(seen.category_rows, manifest.categories, survey, tables))
     if survey is not None and tables != ["cad"]:
         across.append(check_nothing_lost(built, survey))
     return sorted(_shortened([*seen.problems, *itertools.chain.from_iterable(across)]))
@@ -185,38 +125,10 @@ def _all_seen(facts: Iterable[ShardFacts]) -> ShardFacts:
     return seen
 
 
-def read_bookkeeping(folder: Place) -> Built | Problem:
-    """What the build wrote down; a problem where that is missing or damaged: nothing can be proven then.
-
-    Raises:
-        PlaceError: if there is no such folder, or none that was built.
-    """
-    book, present = folder / BOOKKEEPING, files_below(folder)
-    if not present:
-        raise PlaceError(f"{folder}: nothing is there; give the folder that `build` wrote")
-    if not any(path.startswith(f"{BOOKKEEPING}/") for path in present):
-        raise PlaceError(f"{folder}: no build has been here; give the folder that `build` wrote")
-    if not {"README.md", f"{BOOKKEEPING}/manifest.json"} <= present.keys():
-        return Problem(str(folder), "unfinished")
-    try:
-        manifest = json.loads((book / "manifest.json").read_text("utf-8"))
-        plan = json.loads((book / "plan.json").read_text("utf-8"))
-        markers = [
-            path for path in present if re.fullmatch(rf"{re.escape(BOOKKEEPING)}/done/[^/]*\.json", path)
-        ]
-        texts = (data.decode() for data in read_all(folder, markers))
-        results = [r for text in texts if (r := ShardResult.from_json(text, manifest["key"])) is not None]
-        ledger = (book / "ledger.jsonl").read_text("utf-8").splitlines()
-        named = {result.name: result for result in results}
-        return Built(folder, present, manifest["files"], plan["shards"], plan["references"], named, ledger)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return Problem(str(folder), "bookkeeping_damaged", f"{type(error).__name__}: {error}")
-
-
 def _survey(built: Built, raw: str, captions: str | None) -> Survey:
     published = [str(built.folder / CORRECTIONS)] if CORRECTIONS in built.present else []
     survey = ImageNet3D.survey(RawTree(raw), captions, corrections=published)
-    lacks_images = "captions" in built.tables and not survey.has_captions
+    lacks_images = "captions" in built.manifest.tables and not survey.has_captions
     if lacks_images or (not survey.release.category_captions and _has_category_captions(built)):
         raise ReleaseError(f"{raw} comes without captions and {built.folder} has them; give --captions DIR")
     return survey
@@ -224,7 +136,7 @@ def _survey(built: Built, raw: str, captions: str | None) -> Survey:
 
 def _has_category_captions(built: Built) -> bool:
     """Whether any category has a caption; False where that cannot be read, which its own check says."""
-    for path in built.paths_of("categories"):
+    for path in built.manifest.paths_of("categories"):
         with suppress(Exception):  # damaged Parquet fails in many ways
             column = read_columns(built.folder / path, ["caption"])["caption"]
             if column.null_count < len(column):
@@ -234,37 +146,30 @@ def _has_category_captions(built: Built) -> bool:
 
 def _tasks(built: Built, survey: Survey | None) -> list[Task["ShardFacts"]]:
     """A task for each shard, one for all other files, and with the raw release more for what no shard has."""
-    shards = built.shards()
+    shards, listed = built.shards(), built.manifest.files
+    of_pictures = [table for table in built.manifest.tables if table in PICTURE_TABLES]
     entries = {e.image_id: e for split in survey.entries.values() for e in split} if survey else {}
     release = survey.release if survey else None
     tasks = []
     for name, paths in shards.items():
-        listed = {path: built.manifest[path] for path in paths.values()}
+        own = {path: listed[path] for path in paths.values()}
         ids = _image_ids(built.folder, paths.values()) if survey else []
-        own = {image_id: entries.pop(image_id) for image_id in ids if image_id in entries}
-        pictures = built.planned.get(name, 1)
-        tasks.append(
-            Task(check_shard, (built.folder, name, paths, listed, built.tables, release, own), pictures, name)
-        )
-    in_shards = {path for paths in shards.values() for path in paths.values()}
-    in_shards |= built.references.keys()
+        its = {image_id: entries.pop(image_id) for image_id in ids if image_id in entries}
+        arguments = (built.folder, name, paths, own, of_pictures, release, its)
+        tasks.append(Task(check_shard, arguments, built.manifest.shards.get(name, 1), name))
     meshes = meshes_by_key(survey) if survey else {}
-    for path in sorted(built.references.keys() & built.manifest.keys()):
-        arguments = (built.folder, path, built.manifest[path], release, meshes)
+    beside = [path for table in REFERENCE_TABLES for path in built.manifest.paths_of(table)]
+    for path in sorted(beside):
+        arguments = (built.folder, path, listed[path], release, meshes)
         tasks.append(Task(check_reference, arguments, 1, path))
-    others = {path: entry for path, entry in built.manifest.items() if path not in in_shards}
+    apart = {path for paths in shards.values() for path in paths.values()} | set(beside)
+    others = {path: entry for path, entry in listed.items() if path not in apart}
     tasks.append(Task(check_files, (built.folder, others), 1, "other files"))
-    missing = list(entries.values()) if built.planned else []
+    missing = list(entries.values()) if built.manifest.shards else []
     for start in range(0, len(missing), LEFT_OUT_BATCH):
         batch = missing[start : start + LEFT_OUT_BATCH]
-        tasks.append(
-            Task(
-                check_left_out,
-                (release, batch, built.tables, built.ledger),
-                len(batch),
-                "pictures that no shard has",
-            )
-        )
+        arguments = (release, batch, of_pictures, built.ledger)
+        tasks.append(Task(check_left_out, arguments, len(batch), "pictures that no shard has"))
     return tasks
 
 
@@ -300,8 +205,8 @@ def _shortened(problems: Sequence[Problem]) -> Iterator[Problem]:
 
 def check_nothing_lost(built: Built, survey: Survey) -> Iterator[Problem]:
     """What the lists leave out is in the ledger; the rest is in a shard or was seen by `check_left_out`."""
-    given = {(line["file"], line["reason"]) for line in map(json.loads, built.ledger)}
-    for entry in survey.left_out:
+    given = {(finding.file, finding.reason) for _, finding in built.ledger or ()}
+    for entry in survey.left_out if built.ledger is not None else ():
         if (entry.picture_file, entry.reason) not in given:
             yield Problem(entry.split or "unlisted", "raw_picture_lost", f"{entry.image_id}: {entry.reason}")
 
@@ -309,34 +214,28 @@ def check_nothing_lost(built: Built, survey: Survey) -> Iterator[Problem]:
 def check_listing(built: Built) -> Iterator[Problem]:
     """The folder holds what the manifest lists, and nothing else."""
     present = set(built.files())
-    for path in built.manifest:
+    for path in built.manifest.files:
         if path not in present:
             yield Problem(path, "file_missing")
-    for path in present - built.manifest.keys():
+    for path in present - built.manifest.files.keys() - {MANIFEST}:
         yield Problem(path, "file_unlisted")
 
 
 def check_names(built: Built) -> Iterator[Problem]:
-    """Shards are numbered through, over both kinds, and each is finished."""
+    """Shards are numbered through, over both kinds."""
     numbers: dict[tuple[str, str], list[int]] = {}
-    for name in built.planned:
+    for name in built.manifest.shards:
         if (match := SHARD_NAME.fullmatch(name)) is None:
             yield Problem(name, "shard_name")
             continue
         numbers.setdefault((match[1], match[3]), []).append(int(match[2]))
-        if name not in built.results:
-            yield Problem(name, "shard_unfinished")
     for (split, total), found in numbers.items():
         if sorted(found) != list(range(int(total))):
             yield Problem(split, "shard_name", f"{len(found)} shards of {int(total)}")
-    for path in built.manifest:
+    for path in built.manifest.files:
         config, _, name = path.removesuffix(".parquet").partition("/")
-        if (config in ALL_TABLES and name not in built.planned) or (
-            config in REFERENCE_TABLES and path not in built.references
-        ):
+        if config in PICTURE_TABLES and name not in built.manifest.shards:
             yield Problem(path, "shard_name", "not planned")
-    for name in sorted(set(built.references.values()) - built.results.keys()):
-        yield Problem(name, "shard_unfinished")
 
 
 def check_pictures_once(facts: Iterable[ShardFacts]) -> Iterator[Problem]:
@@ -353,29 +252,31 @@ def check_pictures_once(facts: Iterable[ShardFacts]) -> Iterator[Problem]:
 
 
 def check_books(built: Built, rows: Mapping[str, int]) -> Iterator[Problem]:
-    """Rows are as many as the markers say, the books balance, and the ledger has every finding.
+    """Rows are as many as were written, the books balance, and the ledger has every finding.
 
     Args:
         rows: path -> rows.
     """
-    ledger = Counter(built.ledger)
-    for name, result in built.results.items():
-        for config, account in result.accounts.items():
-            if not account.balanced:
-                yield Problem(f"{config}/{name}", "books", "read is not written + left out")
-            path = result.files[config].path if config in result.files else f"{config}/{name}.parquet"
-            if config in result.files and path in rows and rows[path] != account.written:
-                yield Problem(path, "books", f"{rows[path]:,} rows, {account.written:,} written")
-            if (path in built.manifest) is not (config in result.files):
-                yield Problem(path, "books", "the manifest and the shard's marker do not agree")
-        if lost := Counter(finding_to_json(f, result.split) for f in result.findings) - ledger:
-            yield Problem(name, "books", f"{lost.total():,} findings are not in the ledger")
+    manifest = built.manifest
+    for path, entry in manifest.files.items():
+        if path in rows and rows[path] != entry.rows:
+            yield Problem(path, "books", f"{rows[path]:,} rows, {entry.rows:,} written")
+    for (config, split), account in manifest.books.accounts.items():
+        where = f"{config} {split or 'unlisted'}"
+        if not account.balanced:
+            yield Problem(where, "books", "read is not written + left out")
+        if config in ALL_TABLES:
+            paths = [path for path in manifest.paths_of(config) if path.startswith(f"{config}/{split}-")]
+            if (listed := sum(manifest.files[path].rows for path in paths)) != account.written and split:
+                yield Problem(where, "books", f"{listed:,} rows are listed, {account.written:,} written")
+    if built.ledger is not None and finding_counts(built.ledger) != manifest.findings:
+        yield Problem(LEDGER, "books", "the ledger has other findings than the manifest counts")
 
 
 def check_card(built: Built, seen: ShardFacts) -> Iterator[Problem]:
     """The card's YAML names the features, files and counts of every config, within the viewer's limits."""
     try:
-        card = DatasetCard((built.folder / "README.md").read_text("utf-8")).data
+        card = DatasetCard((built.folder / CARD).read_text("utf-8")).data
         infos = datasets.info.DatasetInfosDict.from_dataset_card_data(card)
         patterns = {c["config_name"]: {f["split"]: f["path"] for f in c["data_files"]} for c in card.configs}
         counts = {c: {s: split.num_examples for s, split in infos[c].splits.items()} for c in infos}
@@ -390,12 +291,12 @@ def check_card(built: Built, seen: ShardFacts) -> Iterator[Problem]:
             yield Problem("README.md", "card", f"the features of {config}")
         for split, pattern in patterns[config].items():
             files = built.matching(pattern)
-            if files != built.matching(f"{table_of(config)}/{shard_pattern(split, known_only(config))}"):
+            if files != built.files_of(config, split):
                 yield Problem("README.md", "card", f"{config} {split} shows {pattern}")
             elif seen.rows.keys() >= set(files):  # else one could not be read, which is said already
                 yield from _check_split(f"{config} {split}", files, counts[config][split], seen)
-    written = [config for config in built.reference_tables if built.paths_of(config)]
-    for table in {*built.tables, *written} - {table_of(config) for config in patterns}:
+    written = {table for table in built.manifest.tables if built.manifest.paths_of(table)}
+    for table in written - {table_of(config) for config in patterns}:
         yield Problem("README.md", "card", f"no config shows {table}")
 
 

@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -10,8 +9,8 @@ import PIL.Image
 import pyarrow as pa
 
 import ImageNet3D
-from ImageNet3D import Entry, Picture, Release, Unusable
-from processing.build.shards import DERIVED_TABLES
+from ImageNet3D import Entry, Finding, Picture, Release, Unusable
+from processing.built import DERIVED_TABLES
 from processing.crop import rows as object_centric
 from processing.crop.pixels import why_not_cropped
 from processing.verify.checks import Problem, RowGroup, ShardFacts
@@ -160,11 +159,14 @@ def difference(found: pa.Table, expected: pa.Table) -> str:
 
 
 def check_left_out(
-    release: Release, entries: Sequence[Entry], tables: Sequence[str], ledger: Sequence[str]
+    release: Release,
+    entries: Sequence[Entry],
+    tables: Sequence[str],
+    ledger: Sequence[tuple[str, Finding]] | None,
 ) -> ShardFacts:
     """Pictures that no shard has cannot be used, for a reason that the ledger gives, or have no rows."""
     facts = ShardFacts()
-    given = {(line["file"], line["reason"]) for line in map(json.loads, ledger)}
+    given = {(finding.file, finding.reason) for _, finding in ledger or ()}
     release = release.fetched(entries)
     for entry in entries:
         file = entry.annotation_file
@@ -173,7 +175,8 @@ def check_left_out(
             file = entry.picture_file
             picture = ImageNet3D.read_picture(release, entry, annotation, [])
         except Unusable as error:
-            lost = "" if (file, error.reason) in given else f"{error.reason}, which the ledger does not say"
+            told = ledger is None or (file, error.reason) in given
+            lost = "" if told else f"{error.reason}, which the ledger does not say"
         else:
             wanted = [c for c in tables if has_rows(c, picture)]
             lost = f"has rows in {', '.join(wanted)}" if wanted else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,15 +17,17 @@ from ImageNet3D import (
     CATEGORY_IDS,
     KNOWN_CATEGORIES,
     LEFT_OUT,
+    Finding,
     Release,
     Survey,
 )
 from processing.build import cad, categories
 from processing.build.cad import MeshEntry
-from processing.build.categories import CategoryCounts
 from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
+from processing.built import Listed
 from processing.drawing import thumbnail
 from processing.drawing.mesh import MeshError, parse_mesh
+from processing.ledger import CategoryCounts
 from processing.runtime.store import Place, on_this_machine
 from processing.verify.checks import Problem, ShardFacts
 from processing.verify.raw import difference, look_alike
@@ -38,7 +39,7 @@ _Row = Mapping[str, Any]
 def check_reference(
     folder: Place,
     path: str,
-    entry: Mapping[str, Any],
+    entry: Listed,
     release: Release | None,
     meshes: Mapping[tuple[str, int], MeshEntry],
 ) -> ShardFacts:
@@ -247,16 +248,16 @@ def _counted_in(column: str) -> str:
 def check_meshes(
     found: Sequence[tuple[str, int]],
     survey: Survey | None,
-    ledger: Sequence[str],
+    ledger: Sequence[tuple[str, Finding]] | None,
 ) -> Iterator[Problem]:
     """A mesh is in cad once; those of the raw release, if it is given, are there or in the ledger."""
     for (category, index), count in Counter(found).items():
         if count > 1:
             yield Problem("cad", "key_duplicate", f"{category} {index}: {count} rows")
-    if survey is None:
+    if survey is None or ledger is None:
         return
     meshes = meshes_by_key(survey)
-    given = {line["file"] for line in map(json.loads, ledger) if line["decision"] == LEFT_OUT}
+    given = {finding.file for _, finding in ledger if finding.decision == LEFT_OUT}
     for key in sorted(meshes.keys() - set(found)):
         if meshes[key].file not in given:
             yield Problem("cad", "raw_mesh_lost", meshes[key].file)

@@ -8,7 +8,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -26,10 +25,10 @@ from ImageNet3D import (
     Release,
 )
 from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
-from processing.build.shards import TABLES, shard_schema
+from processing.build.shards import shard_schema
+from processing.built import SHARD_NAME, TABLES, Listed
 from processing.runtime.store import Place, digest, on_this_machine
 from processing.verify.checks import (
-    SHARD_NAME,
     VIEWER_CELL_BYTES,
     VIEWER_PAGE_ROWS,
     Problem,
@@ -43,13 +42,13 @@ from processing.verify.raw import RawComparison
 # --------------------------------------------------------------------------------------------------------
 
 
-def check_files(folder: Place, listed: Mapping[str, Mapping[str, Any]]) -> ShardFacts:
+def check_files(folder: Place, listed: Mapping[str, Listed]) -> ShardFacts:
     """Checksums of files that are no shards of `TABLES`; those that are Parquet are read to the last page."""
     with on_this_machine(folder, listed) as copy:
         return _check_files(copy, listed)
 
 
-def _check_files(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> ShardFacts:
+def _check_files(folder: Path, listed: Mapping[str, Listed]) -> ShardFacts:
     facts = ShardFacts()
     for path, entry in listed.items():
         facts.problems += check_checksum(folder, path, entry)
@@ -64,15 +63,15 @@ def _check_files(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> Shard
     return facts
 
 
-def check_checksum(folder: Path, path: str, entry: Mapping[str, Any]) -> Iterator[Problem]:
+def check_checksum(folder: Path, path: str, entry: Listed) -> Iterator[Problem]:
     """The bytes are those that the build wrote; a missing file is found by `check_listing`."""
     if (found := digest(folder / path)) is None:
         return
     size, sha256 = found
-    if size != entry["size"]:
-        yield Problem(path, "checksum_differs", f"{size:,} bytes, {entry['size']:,} written")
-    elif sha256 != entry["sha256"]:
-        yield Problem(path, "checksum_differs", f"SHA-256 {sha256[:12]}…, {entry['sha256'][:12]}… written")
+    if size != entry.size:
+        yield Problem(path, "checksum_differs", f"{size:,} bytes, {entry.size:,} written")
+    elif sha256 != entry.sha256:
+        yield Problem(path, "checksum_differs", f"SHA-256 {sha256[:12]}…, {entry.sha256[:12]}… written")
 
 
 def unreadable(path: str, error: Exception) -> Problem:
@@ -119,7 +118,7 @@ def check_shard(
     folder: Place,
     name: str,
     paths: Mapping[str, str],
-    listed: Mapping[str, Mapping[str, Any]],
+    listed: Mapping[str, Listed],
     tables: Sequence[str],
     release: Release | None,
     entries: Mapping[str, Entry],

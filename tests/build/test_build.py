@@ -18,10 +18,8 @@ from raw_tree import TOP, RawTreeWriter, an_object, encoded, npz
 from ImageNet3D import PUBLISHED_CONFIGS, REASONS, ReleaseError
 from processing.__main__ import main
 from processing.build.command import NO_CAPTIONS, build
-from processing.build.ownership import BuildError
 from processing.build.plan import MAX_ROW_GROUP_PICTURES, ROW_GROUP_BYTES
-from processing.build.references import REFERENCE_TABLES
-from processing.build.shards import BOOKKEEPING
+from processing.built import BOOKKEEPING, REFERENCE_TABLES, BuildError, read_manifest
 from processing.ledger import NO_CAPTION, Account, Books, UnbalancedBooksError
 
 
@@ -222,7 +220,11 @@ class TestOwnership:
         return shutil.copytree(built_sample, tmp_path / "out")
 
     @pytest.mark.parametrize(
-        "path", ["NOTES.txt", "pose/extra.parquet", "pose/train-copy.parquet", "cad/x/y", "figures/x.png"]
+        "path",
+        [
+            *("NOTES.txt", "pose/extra.parquet", "cad/x/y", "figures/my-own-plot.svg"),
+            *("pose/train-00000-of-00099-known.parquet", "cad/train-00007-of-00099.parquet"),
+        ],
     )
     def test_a_file_that_no_build_made_is_named_and_kept(
         self, path: str, out: Path, sample_folder: Path
@@ -234,16 +236,21 @@ class TestOwnership:
             build(str(sample_folder), out, workers=1)
         assert published(out) == before
 
-    @pytest.mark.parametrize(
-        "name",
-        ["pose/train-00000-of-00099-known", "cad/train-00007-of-00099", "pose/.x.parquet.0.unfinished"],
-    )
-    def test_what_another_build_left_is_removed(self, name: str, out: Path, sample_folder: Path) -> None:
+    def test_hidden_files_are_left_alone_but_what_a_killed_process_left(
+        self, out: Path, sample_folder: Path
+    ) -> None:
         before = published(out)
-        file = out / (name if name.endswith("unfinished") else f"{name}.parquet")
-        file.write_bytes(next(out.glob("pose/*.parquet")).read_bytes())
+        (out / "pose/.mine").write_bytes(b"mine")
+        (out / f"pose/.{'0' * 32}.unfinished").write_bytes(b"PAR1")
         build(str(sample_folder), out, workers=1, shard_size="200KB")
-        assert published(out) == before
+        assert published(out) == {**before, "pose/.mine": b"mine"}
+
+    def test_removed_is_what_the_list_of_the_last_build_names(self, out: Path, sample_folder: Path) -> None:
+        listed = read_manifest(out).files
+        build(str(sample_folder), out, workers=1, shard_size="1MB")
+        gone = listed.keys() - read_manifest(out).files
+        assert any(path.startswith("pose/") for path in gone)
+        assert not any((out / path).exists() for path in gone)
 
     def test_a_finished_build_does_not_lose_configs(self, out: Path, sample_folder: Path) -> None:
         before = published(out)

@@ -342,7 +342,7 @@ class TestBuild:
         self, sample_folder: Path, tmp_path: Path
     ) -> None:
         build(str(sample_folder), tmp_path / "out", configs=["cad"], workers=1)
-        (tmp_path / "out/.build/manifest.json").unlink()  # it did not come to its end
+        (tmp_path / "out/imagenet3d_manifest.json").unlink()  # it did not come to its end
         build(str(sample_folder), tmp_path / "out", configs=["classification"], workers=1)
         assert not cad_bytes(tmp_path / "out")
         assert verify(tmp_path / "out", workers=1) == []

@@ -23,7 +23,8 @@ from raw_tree import RawTreeWriter, an_object
 
 from processing.build import command as building
 from processing.build import plan, shards
-from processing.build.command import BuildError, build
+from processing.build.command import build
+from processing.built import BuildError
 from processing.runtime import store
 from processing.runtime.tasks import Task
 
@@ -144,7 +145,7 @@ class TestKilled:
         goal = generator.randint(0, total)
         out = tmp_path / "out"
         process = start(raw, out, workers=2 if moment < TWO_WORKERS else 1)
-        plan_file = out / ".build/plan.json"
+        plan_file = out / ".build/run.json"
         wait_for(lambda: plan_file.exists() and len(finished_shards(out)) >= goal, process)
         time.sleep(generator.uniform(0, 0.02))
         os.killpg(process.pid, signal.SIGKILL)
@@ -485,7 +486,7 @@ class TestSharedFolder:
     def test_two_builds_at_once(self, raw: str, undisturbed: Published, tmp_path: Path) -> None:
         out = tmp_path / "out"
         first = start(raw, out)
-        wait_for((out / ".build/plan.json").exists, first)
+        wait_for((out / ".build/run.json").exists, first)
         with pytest.raises(BuildError, match="another build or crop is at work"):
             build(raw, out, workers=1, shard_size=SIZE, seed=1)
         assert first.wait() == 0, first.communicate()

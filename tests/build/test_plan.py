@@ -13,9 +13,8 @@ from processing.build.plan import (
     Shard,
     parsed_size,
     plan_shards,
-    shard_pattern,
 )
-from processing.verify.checks import SHARD_NAME
+from processing.built import SHARD_NAME, shard_glob, shard_path
 
 KNOWN = sorted(KNOWN_CATEGORIES)
 UNKNOWN = [name for name in CATEGORIES if name not in KNOWN_CATEGORIES]
@@ -106,12 +105,12 @@ def test_names_sort_by_number_and_match_their_patterns() -> None:
 
     shard = Shard("train", 7, 96, True, ())
     assert shard.name == "train-00007-of-00096-known"
-    file = f"{shard.name}.parquet"
-    assert fnmatch.fnmatch(file, shard_pattern("train", None))
-    assert fnmatch.fnmatch(file, shard_pattern("train", True))
-    assert not fnmatch.fnmatch(file, shard_pattern("train", False))
-    unknown = f"{Shard('train', 8, 96, False, ()).name}.parquet"
-    assert not fnmatch.fnmatch(unknown, shard_pattern("train", True)), "'unknown' ends in 'known'"
+    file = shard_path("pose", shard.name)
+    assert fnmatch.fnmatch(file, shard_glob("pose", "train"))
+    assert fnmatch.fnmatch(file, shard_glob("open_vocab_known", "train"))
+    assert not fnmatch.fnmatch(file, shard_glob("open_vocab_unknown", "train"))
+    unknown = shard_path("pose", Shard("train", 8, 96, False, ()).name)
+    assert not fnmatch.fnmatch(unknown, shard_glob("open_vocab_known", "train")), "'unknown' ends in 'known'"
 
 
 @pytest.mark.parametrize("total", [1, 99_999, 100_000, 1_234_567])

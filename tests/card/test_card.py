@@ -21,7 +21,7 @@ from markdown_it import MarkdownIt
 import ImageNet3D
 from ImageNet3D import CATEGORIES, KNOWN_CATEGORIES, PUBLISHED_CONFIGS, SPLITS
 from processing.build.command import build
-from processing.build.references import REFERENCE_TABLES
+from processing.built import REFERENCE_TABLES
 from processing.card.card import SplitSize, size_category
 from processing.card.columns import COLUMNS, ELSEWHERE
 
@@ -275,7 +275,7 @@ class TestLinks:
             assert not parts.scheme or "." in parts.netloc, link
 
     def test_what_is_linked_is_published(self, built_real: Path, name: str) -> None:
-        manifest = json.loads((built_real / ".build/manifest.json").read_text("utf-8"))
+        manifest = json.loads((built_real / "imagenet3d_manifest.json").read_text("utf-8"))
         assert {file for file, _ in relative_targets(built_real, name)} <= manifest["files"].keys()
 
     def test_pictures_have_words(self, built_real: Path, name: str) -> None:

@@ -14,7 +14,7 @@ from conftest import PROJECT
 from ImageNet3D import ANGLES, CATEGORIES
 from processing.build.command import build
 from processing.card import figures
-from processing.card.figures import read_statistics, write_figures
+from processing.card.figures import draw_figures, read_statistics
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = {
@@ -80,9 +80,9 @@ def test_are_small_for_the_whole_release(tmp_path: Path) -> None:
     }
     (tmp_path / "pose").mkdir()
     pq.write_table(pa.table(columns), tmp_path / "pose/train-00000-of-00001-known.parquet")
-    drawn = write_figures(tmp_path)
+    drawn = draw_figures(tmp_path)
     assert {figure.name for figure in drawn} | {"camera"} == NAMES
-    sizes = {path.stem: path.stat().st_size for path in (tmp_path / "figures").iterdir()}
+    sizes = {figure.name: len(figure.svg) for figure in drawn}
     assert max(sizes.values()) <= 100_000, sizes
 
 
@@ -93,9 +93,8 @@ def test_there_are_no_others(built_real: Path) -> None:
 def test_drawn_again_they_are_the_same(built_real: Path, tmp_path: Path) -> None:
     for config in ("pose", "classification"):
         (tmp_path / config).symlink_to(built_real / config)
-    write_figures(tmp_path)
-    for path in (built_real / "figures").iterdir():
-        assert (tmp_path / "figures" / path.name).read_bytes() == path.read_bytes()
+    for figure in draw_figures(tmp_path):
+        assert (built_real / figure.path).read_bytes() == figure.svg
 
 
 def test_colours_are_read_on_light_and_dark_pages() -> None:
@@ -128,6 +127,6 @@ def test_a_build_leaves_no_plots_of_an_earlier_one(sample_folder: Path, tmp_path
     out = tmp_path / "out"
     build(str(sample_folder), out, workers=1, configs=["pose"])
     assert (out / "figures/azimuth.svg").exists()
-    (out / ".build/manifest.json").unlink()  # it did not come to its end
+    (out / "imagenet3d_manifest.json").unlink()  # it did not come to its end
     build(str(sample_folder), out, workers=1, configs=["classification"])
     assert {path.stem for path in (out / "figures").iterdir()} == {"camera", "picture-sizes"}

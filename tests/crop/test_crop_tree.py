@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from raw_tree import RawTreeWriter
 
-from processing.build.command import BuildError
+from processing.built import BuildError
 from processing.crop.command import _give_names, npz, write_crop_tree
 from processing.crop.pixels import CropOptions
 from processing.ledger import NAME_TOO_LONG

@@ -11,6 +11,7 @@ from datasets import load_dataset
 from PIL import Image
 
 from processing.build.command import build
+from processing.built import read_manifest
 
 READ_WITH_DATASETS_3 = """
 import json, sys
@@ -68,7 +69,7 @@ def test_books_balance_and_name_every_rule(built, loaded):
 
 def test_shards_follow_the_plan_and_row_groups_are_small(built):
     out, _, _ = built
-    plan = json.loads((out / ".build" / "plan.json").read_text("utf-8"))["shards"]
+    plan = read_manifest(out).shards
     files = sorted((out / "object_centric").glob("*.parquet"))
     assert {file.stem for file in files} <= plan.keys()
     for file in files:

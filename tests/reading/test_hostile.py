@@ -47,8 +47,9 @@ from test_cad import HOSTILE
 
 import ImageNet3D
 from ImageNet3D import POSE_FIELDS, REASONS, RawTree, ReleaseError, Unusable, survey
-from processing.build.command import BuildReport, build
+from processing.build.command import build
 from processing.crop.pixels import CropOptions, crops
+from processing.ledger import Report
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "raw" / "imagenet3d_v1_sample.zip"
 
@@ -743,7 +744,7 @@ def dirty_tree() -> RawTreeWriter:
 class Built:
     """What came out of a build: the report, the ledger's lines and values, and rows by config and split."""
 
-    report: BuildReport
+    report: Report
     ledger: Counter
     values: list[str]
     rows: Mapping[tuple[str, str], list[dict[str, Any]]]

@@ -1,6 +1,5 @@
 """Build, crop and verify on a Dask cluster: bytes as of a local build, whatever becomes of workers."""
 
-import json
 import os
 import shutil
 import signal
@@ -25,7 +24,7 @@ from ImageNet3D import RawTree
 from processing.build import shards
 from processing.build.command import build
 from processing.build.plan import plan_shards
-from processing.build.shards import PLAN, ReplacedError
+from processing.built import RUN, ReplacedError, Run, read_run
 from processing.crop import command as crop_tree
 from processing.crop.command import write_crop_tree
 from processing.runtime.cluster import joined, sight, there, view_of
@@ -187,7 +186,7 @@ class TestSameBytes:
         """Many more than are on their way at a time, the first of them the slowest."""
         tasks = [Task(nap, (number,), 1, str(number)) for number in range(200)]
         with joined(cluster) as client:
-            results = list(run(tasks, None, "test", there(client, view_of(built_sample / PLAN, None))))
+            results = list(run(tasks, None, "test", there(client, view_of(built_sample / RUN, None))))
         assert results == list(range(200))
 
     @pytest.mark.parametrize(("function", "error"), [(too_deep, "recursion"), (int, "invalid literal")])
@@ -196,7 +195,7 @@ class TestSameBytes:
     ) -> None:
         tasks = [Task(function, ("x" if function is int else 0,), 1, "the task")]
         with joined(cluster) as client, pytest.raises((ValueError, RuntimeError), match=error):
-            list(run(tasks, None, "test", there(client, view_of(built_sample / PLAN, None))))
+            list(run(tasks, None, "test", there(client, view_of(built_sample / RUN, None))))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -276,7 +275,7 @@ class TestWorkers:
             second.enter_context(a_worker(file))
             client.wait_for_workers(2)
             threading.Timer(1, second.close).start()
-            results = list(run(tasks, None, "test", there(client, view_of(built_sample / PLAN, None))))
+            results = list(run(tasks, None, "test", there(client, view_of(built_sample / RUN, None))))
         assert results == [None] * 4
 
     def test_all_that_get_a_task_die(self, sample_folder: Path, built_sample: Path, tmp_path: Path) -> None:
@@ -418,8 +417,8 @@ class TestView:
 
     def test_every_remedy(self, sample_folder: Path, built_sample: Path) -> None:
         survey = ImageNet3D.survey(RawTree(str(sample_folder)))
-        seen = sight(view_of(built_sample / PLAN, survey))
-        assert {"pyarrow", "the code of ImageNet3D", str(built_sample / PLAN)} < seen.keys()
+        seen = sight(view_of(built_sample / RUN, survey))
+        assert {"pyarrow", "the code of ImageNet3D", str(built_sample / RUN)} < seen.keys()
         assert sum(what.startswith(str(sample_folder)) for what in seen) >= 8
 
 
@@ -463,14 +462,14 @@ class TestReplaced:
         """A slow worker's and its replacement's, with the same process id: here in two threads."""
         out = shutil.copytree(built_sample, tmp_path / "out")
         survey = ImageNet3D.survey(RawTree(str(sample_folder)))
-        key = json.loads((out / PLAN).read_text())["key"]
+        work = Run(out, read_run(out).key)
         shard = plan_shards(survey, 200_000)[0]
         tables = ["pose", "classification", "captions", "object_centric"]
         for _ in range(3):
             (out / f".build/done/{shard.name}.json").unlink()
             with ThreadPoolExecutor(2) as pool:
                 attempts = [
-                    pool.submit(shards.write_shard, survey.release, shard, tables, out, key) for _ in range(2)
+                    pool.submit(shards.write_shard, survey.release, shard, tables, work) for _ in range(2)
                 ]
             assert attempts[0].result() == attempts[1].result()
             assert published(out) == published(built_sample)

@@ -35,7 +35,8 @@ from ImageNet3D import (
     survey,
 )
 from processing.build import command as building
-from processing.build.command import BuildError, build
+from processing.build.command import build
+from processing.built import BuildError
 from processing.crop.command import write_crop_tree
 from processing.crop.pixels import CropOptions
 from processing.evaluate.command import read_truth
@@ -427,30 +428,30 @@ class TestBuild:
         self, s3: ObjectStore, raw: str, bucket: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A store has no locks: whoever finishes sees that files are not its own any more."""
-        write_ledger, done = building._write_ledger, []
+        report_of, done = building.report_of, []
 
-        def disturbed(folder: Any, report: Any) -> None:
-            write_ledger(folder, report)
+        def disturbed(*arguments: Any) -> Any:
             if not done:
                 done.append(True)
                 build(raw, f"s3://{bucket}/out", workers=1, shard_size=SIZE, seed=1)
+            return report_of(*arguments)
 
-        monkeypatch.setattr(building, "_write_ledger", disturbed)
+        monkeypatch.setattr(building, "report_of", disturbed)
         with pytest.raises(BuildError, match="another build"):
             build(raw, f"s3://{bucket}/out", workers=1, shard_size=SIZE)
 
     def test_twice_the_same_build_does_no_harm(
         self, s3: ObjectStore, raw: str, bucket: str, local: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        write_ledger, done = building._write_ledger, []
+        report_of, done = building.report_of, []
 
-        def joined(folder: Any, report: Any) -> None:
-            write_ledger(folder, report)
+        def joined(*arguments: Any) -> Any:
             if not done:
                 done.append(True)
                 build(raw, f"s3://{bucket}/out", workers=1, shard_size=SIZE)
+            return report_of(*arguments)
 
-        monkeypatch.setattr(building, "_write_ledger", joined)
+        monkeypatch.setattr(building, "report_of", joined)
         build(raw, f"s3://{bucket}/out", workers=1, shard_size=SIZE)
         assert files_on(s3, f"{bucket}/out") == files_of(local / "out")
 
@@ -527,7 +528,7 @@ class TestVerify:
             verify(f"s3://{bucket}/out", workers=1)
 
     def test_unfinished(self, s3: ObjectStore, bucket: str) -> None:
-        s3.fs.pipe_file(f"{bucket}/out/.build/plan.json", b"{}")
+        s3.fs.pipe_file(f"{bucket}/out/.build/run.json", b"{}")
         assert [p.code for p in verify(f"s3://{bucket}/out", workers=1)] == ["unfinished"]
 
 

@@ -21,8 +21,9 @@ from raw_tree import RawTreeWriter, an_object
 
 from processing.__main__ import main
 from processing.build.command import build
-from processing.build.shards import TABLES, shard_schema
-from processing.verify.checks import ALL_TABLES, CHECKS, VIEWER_PAGE_BYTES
+from processing.build.shards import shard_schema
+from processing.built import PICTURE_TABLES, TABLES
+from processing.verify.checks import CHECKS, VIEWER_PAGE_BYTES
 from processing.verify.command import check_pages, verify
 
 Change = Callable[[pa.Table], pa.Table]
@@ -50,10 +51,10 @@ def shard(out: Path, config: str = "pose", kind: str = "train-*-known") -> str:
 
 def listed_anew(out: Path, path: str) -> None:
     """Enter a changed file in the manifest, so that the checks behind the checksum see it."""
-    manifest = json.loads((out / ".build/manifest.json").read_text("utf-8"))
+    manifest = json.loads((out / "imagenet3d_manifest.json").read_text("utf-8"))
     data = (out / path).read_bytes()
-    manifest["files"][path] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (out / ".build/manifest.json").write_text(json.dumps(manifest), "utf-8")
+    manifest["files"][path] |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (out / "imagenet3d_manifest.json").write_text(json.dumps(manifest), "utf-8")
 
 
 def rewrite(
@@ -152,7 +153,7 @@ class TestCommand:
         assert path in result.output
         assert CHECKS["checksum_differs"].remedy in result.output
 
-    @pytest.mark.parametrize("lost", ["README.md", ".build/manifest.json"])
+    @pytest.mark.parametrize("lost", ["README.md", "imagenet3d_manifest.json"])
     def test_unfinished(self, out: Path, lost: str) -> None:
         (out / lost).unlink()
         result = self.run(out)
@@ -232,7 +233,7 @@ class TestFiles:
         assert "shard_name" in codes(out)
 
     def test_bookkeeping(self, out: Path) -> None:
-        (out / ".build/manifest.json").write_text("{", "utf-8")
+        (out / "imagenet3d_manifest.json").write_text("{", "utf-8")
         assert codes(out) == {"bookkeeping_damaged"}
 
     def test_marker(self, out: Path) -> None:
@@ -366,7 +367,7 @@ class TestRows:
     @pytest.mark.parametrize("case", CHANGED_TABLES)
     def test_changed(self, out: Path, case: str) -> None:
         config, change, code = CHANGED_TABLES[case]
-        rewrite(out, shard(out, config, "train-*-known" if config in ALL_TABLES else "train-*"), change)
+        rewrite(out, shard(out, config, "train-*-known" if config in PICTURE_TABLES else "train-*"), change)
         assert code in codes(out)
 
     def test_undecodable(self, out: Path) -> None:

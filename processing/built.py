@@ -1,0 +1,483 @@
+"""What a built folder is: its configs and their files, what tells of them, and how a command works in it.
+
+    README.md datasheet.md croissant.json figures/*.svg      what is told of the data
+    pose/train-00000-of-00008-known.parquet ...              shards: a folder for each config that has files
+    imagenet3d_manifest.json                                 all of these with checksums, accounts and options
+    .build/                                                  the build's own: never published
+        lock run.json done/*.json ledger.jsonl
+
+The card is written when all else that is published is there, and the manifest after it: a folder without
+either is not finished. The manifest is published with the folder, and enough to verify it anywhere. Markers
+(`done`) are of the build alone, which goes on by them.
+
+What is removed is only what the lists of earlier runs name, in `run.json` and the manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+from fsspec.utils import glob_translate
+
+from ImageNet3D import REASONS, Finding, config_splits, known_only
+from processing.ledger import (
+    SHA256,
+    Books,
+    CategoryCounts,
+    ShardResult,
+    WrittenFile,
+    finding_from_json,
+)
+from processing.runtime.store import (
+    FileState,
+    Place,
+    PlaceError,
+    attempt,
+    digest,
+    files_below,
+    read_file,
+    state_of,
+    write_whole,
+)
+from processing.runtime.strict import DamagedError, Field, is_plain_path
+
+# The configs of whole pictures that have files; open_vocab_known and open_vocab_unknown are views of pose.
+TABLES = ("pose", "classification", "captions")
+# The configs of other pictures, in shards of the same plan.
+DERIVED_TABLES = ("object_centric",)
+PICTURE_TABLES = (*TABLES, *DERIVED_TABLES)
+# The configs that the rows of others refer to, in shards of their own.
+REFERENCE_TABLES = ("cad", "categories")
+ALL_TABLES = (*PICTURE_TABLES, *REFERENCE_TABLES)
+
+CARD = "README.md"
+DATASHEET = "datasheet.md"
+CROISSANT = "croissant.json"
+CORRECTIONS = "corrections.jsonl"
+FIGURES = "figures"
+MANIFEST = "imagenet3d_manifest.json"
+
+BOOKKEEPING = ".build"  # hidden, never published
+LEDGER = f"{BOOKKEEPING}/ledger.jsonl"
+RUN = f"{BOOKKEEPING}/run.json"
+
+# Without these a folder is not finished; in the order of their removal.
+FINISHED_BY = (CARD, MANIFEST)
+
+_FORMAT = 1  # of the manifest; another one is not understood
+_VERSION = r"\d{1,4}\.\d{1,4}\.\d{1,4}"
+_MAX_BYTES = 2**28  # of a file of bookkeeping
+
+SHARD_NAME = re.compile(r"(train|validation)-(\d{5,})-of-(\d{5,})-(known|unknown)")
+
+
+# --------------------------------------------------------------------------------------------------------
+# Names
+# --------------------------------------------------------------------------------------------------------
+
+
+def numbered(number: int, total: int) -> str:
+    """The number of a file among so many, as it stands in names: five digits, so that names sort, or more."""
+    digits = max(5, len(str(total)))
+    return f"{number:0{digits}d}-of-{total:0{digits}d}"
+
+
+def shard_name(split: str, number: int, total: int, known: bool) -> str:
+    """The name of a shard of pictures, the same in every config's folder; `SHARD_NAME` takes it apart."""
+    return f"{split}-{numbered(number, total)}-{'known' if known else 'unknown'}"
+
+
+def shard_path(config: str, name: str) -> str:
+    """Where a shard of a config stands inside the folder."""
+    return f"{config}/{name}.parquet"
+
+
+def table_of(config: str) -> str:
+    """The config whose files a config shows: open_vocab_known and open_vocab_unknown are views of pose."""
+    return "pose" if known_only(config) is not None else config
+
+
+def shard_glob(config: str, split: str) -> str:
+    """The glob, in the folder, of the files of a config's split."""
+    kind = {None: "", True: "-known", False: "-unknown"}[known_only(config)]
+    return f"{table_of(config)}/{split}-*{kind}.parquet"
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a path is not for publishing: its name, or that of a folder it is in, begins with a dot."""
+    return any(part.startswith(".") for part in path.split("/"))
+
+
+# --------------------------------------------------------------------------------------------------------
+# The manifest, and all of a built folder
+# --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file of the manifest: bytes, SHA-256 (hexadecimal), and rows; a page has none."""
+
+    size: int
+    sha256: str
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a build made, written down when it was finished.
+
+    Attributes:
+        version: of the dataset.
+        key: of input, options and code.
+        options: of the build, for people.
+        files: path -> all that is published, but for the manifest.
+        shards: of pictures, by name -> pictures read; one without any row has no file.
+        books: accounts of every config, views included.
+        categories: what there is of each.
+        pictures, objects: in the release.
+        findings: code -> how often.
+    """
+
+    version: str
+    key: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, Listed] = field(default_factory=dict)
+    shards: Mapping[str, int] = field(default_factory=dict)
+    books: Books = field(default_factory=Books)
+    categories: CategoryCounts = field(default_factory=CategoryCounts)
+    pictures: int = 0
+    objects: int = 0
+    findings: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> list[str]:
+        """The configs that were built with files of their own in mind, with rows or without."""
+        return [config for config in ALL_TABLES if any(config == built for built, _ in self.books.accounts)]
+
+    def paths_of(self, table: str) -> list[str]:
+        """The files of a table, as listed."""
+        return [path for path in self.files if path.startswith(f"{table}/")]
+
+    def to_json(self) -> bytes:
+        """As it is written."""
+        data = {
+            "format": _FORMAT,
+            "version": self.version,
+            "key": self.key,
+            "options": dict(self.options),
+            "pictures": self.pictures,
+            "objects": self.objects,
+            "findings": dict(sorted(self.findings.items())),
+            "accounts": self.books.to_dict(),
+            "categories": self.categories.to_dict(),
+            "shards": dict(self.shards),
+            "files": {path: asdict(entry) for path, entry in sorted(self.files.items())},
+        }
+        return json.dumps(data, indent=1).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes, file: str = MANIFEST) -> Manifest:
+        """The inverse of `to_json`.
+
+        Args:
+            file: its name, for messages.
+
+        Raises:
+            DamagedError: for anything else; it names file and field.
+        """
+        found = Field.parse(file, data)
+        if found["format"].value != _FORMAT:
+            found["format"].refuse(f"{_FORMAT}: another version of this code wrote it")
+        for code, _ in found["findings"].items():
+            if code not in REASONS:
+                found["findings"].refuse("counts of codes of REASONS")
+        options = {name: option.value for name, option in found["options"].items()}
+        return cls(
+            version=found["version"].text(_VERSION, "a version such as 1.0.0"),
+            key=found["key"].text(SHA256, "a checksum"),
+            options=options,
+            files=read_files(found["files"]),
+            shards=found["shards"].map(Field.count),
+            books=Books.from_field(found["accounts"]),
+            categories=CategoryCounts.from_field(found["categories"]),
+            pictures=found["pictures"].count(),
+            objects=found["objects"].count(),
+            findings=found["findings"].map(Field.count),
+        )
+
+
+def read_files(data: Field) -> dict[str, Listed]:
+    """The files that a manifest lists.
+
+    Raises:
+        DamagedError: for what is no such list, or a path that leads out of the folder.
+    """
+    files = {}
+    for path, entry in data.items():
+        if not is_plain_path(path):
+            data.refuse("a list of paths inside the folder")
+        files[path] = Listed(entry["size"].count(), entry["sha256"].text(SHA256), entry["rows"].count())
+    return files
+
+
+class NotBuiltError(PlaceError):
+    """There is no built folder; the message says what is there instead."""
+
+
+class UnfinishedError(NotBuiltError):
+    """A build has begun in the folder and has not come to its end."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished built folder, on this machine, on a store or downloaded from the Hub.
+
+    Attributes:
+        folder: where it stands.
+        manifest: what its build made.
+        present: all its files, hidden ones too, by path.
+        ledger: split and finding, in the ledger's order; None where there is no ledger, as on the Hub.
+    """
+
+    folder: Place
+    manifest: Manifest
+    present: Mapping[str, FileState]
+    ledger: Sequence[tuple[str, Finding]] | None
+
+    def files(self) -> list[str]:
+        """What is in the folder to be published; hidden files and folders are not."""
+        return sorted(path for path in self.present if not is_hidden(path))
+
+    def matching(self, pattern: str) -> list[str]:
+        """The files that a pattern of the card finds."""
+        return [path for path in self.files() if re.fullmatch(glob_translate(pattern), path)]
+
+    def files_of(self, config: str, split: str) -> list[str]:
+        """The files of a config's split that are there, views of pose included."""
+        return self.matching(shard_glob(config, split))
+
+    def shards(self) -> dict[str, dict[str, str]]:
+        """Shard of pictures -> config -> path, of those that are there and listed."""
+        shards: dict[str, dict[str, str]] = {}
+        for path in self.files():
+            config, _, name = path.removesuffix(".parquet").partition("/")
+            if config in PICTURE_TABLES and path in self.manifest.files and SHARD_NAME.fullmatch(name):
+                shards.setdefault(name, {})[config] = path
+        return shards
+
+
+def read_built(folder: Place) -> Built:
+    """A built folder with its manifest and ledger; no shard is opened.
+
+    Raises:
+        NotBuiltError: if there is no such folder, or none that was built.
+        UnfinishedError: if it has no card or no manifest.
+        DamagedError: if manifest or ledger are not as they were written.
+    """
+    present = files_below(folder)
+    if not present:
+        raise NotBuiltError(f"{folder}: nothing is there; give the folder that `build` wrote")
+    if missing := [name for name in FINISHED_BY if name not in present]:
+        if RUN in present or MANIFEST in present:
+            raise UnfinishedError(f"{folder}: has no {missing[0]}: the build has not come to its end")
+        raise NotBuiltError(f"{folder}: no build has been here; give the folder that `build` wrote")
+    ledger = None
+    if LEDGER in present:
+        lines = _text(folder / LEDGER).splitlines()
+        ledger = [finding_from_json(line, f"{folder / LEDGER}: line {n}") for n, line in enumerate(lines, 1)]
+    return Built(folder, read_manifest(folder), present, ledger)
+
+
+def read_manifest(folder: Place) -> Manifest:
+    """The manifest of a finished build.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        DamagedError: if it is not as it was written.
+    """
+    return Manifest.from_json(read_file(folder / MANIFEST, _MAX_BYTES), str(folder / MANIFEST))
+
+
+def _text(path: Place) -> str:
+    try:
+        return read_file(path, _MAX_BYTES).decode()
+    except UnicodeDecodeError as error:
+        raise DamagedError(f"{path}: is no text") from error
+
+
+def finding_counts(findings: Iterable[tuple[str, Finding]]) -> dict[str, int]:
+    """How often each code is in the ledger."""
+    return dict(Counter(finding.reason for _, finding in findings))
+
+
+def splits_with_rows(manifest: Manifest, config: str) -> list[str]:
+    """The splits of a config that have rows; the builder and the card leave out all others."""
+    return [
+        split
+        for split in config_splits(config)
+        if (account := manifest.books.accounts.get((config, split))) and account.written
+    ]
+
+
+# --------------------------------------------------------------------------------------------------------
+# A command at work in a folder
+# --------------------------------------------------------------------------------------------------------
+
+
+class BuildError(RuntimeError):
+    """A build cannot start or go on; the message says why and what to do."""
+
+
+class ReplacedError(RuntimeError):
+    """Another command has begun in the folder; a worker that the first one lost must not write there."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command at work in a folder: what its workers must know. It can be sent to them.
+
+    Attributes:
+        folder: that is filled.
+        key: of what is written there: input, options and code.
+        hidden: the name of the folder with the command's own files.
+    """
+
+    folder: Place
+    key: str
+    hidden: str = BOOKKEEPING
+
+    @property
+    def file(self) -> Place:
+        """Names the command that is at work, and what it may write."""
+        return self.folder / self.hidden / "run.json"
+
+    def marker(self, name: str) -> Place:
+        """Where the marker of a finished task stands."""
+        return self.folder / self.hidden / "done" / f"{name}.json"
+
+    def begin(self, files: Iterable[str] = ()) -> None:
+        """Say that this command has the folder.
+
+        Args:
+            files: that it may write; what another build may then remove.
+        """
+        # `run` tells the file from an earlier one, or one on another disk.
+        data = {"key": self.key, "run": attempt(), "files": sorted(files)}
+        write_whole(self.file, json.dumps(data, indent=1).encode())
+
+    def check(self, name: str) -> None:
+        """Raise ReplacedError if another command has begun in the folder since.
+
+        Args:
+            name: of the task, for the message.
+        """
+        if (found := read_run(self.folder, self.hidden)) is None or found.key != self.key:
+            raise ReplacedError(
+                f"{self.folder}: {name} is of a command that another one has replaced; "
+                "run one command at a time in a folder"
+            )
+
+    def finish(self, result: ShardResult) -> None:
+        """Write the marker of a task."""
+        marker = {"key": self.key, **result.to_dict()}
+        write_whole(self.marker(result.name), json.dumps(marker, indent=1).encode())
+
+    def finished(self, name: str) -> ShardResult | None:
+        """The result of a task that is done, if its files still are what was written; else None."""
+        marker = self.marker(name)
+        try:
+            data = Field.parse(str(marker), read_file(marker, _MAX_BYTES))
+            if data["key"].value != self.key:
+                return None
+            result = ShardResult.from_field(data)
+        except (FileNotFoundError, DamagedError):
+            return None
+        whole = result.name == name and all(is_whole(self.folder, f) for f in result.files.values())
+        return result if whole else None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What `run.json` tells: the key, none while a build clears what another one left, and its files."""
+
+    key: str
+    files: tuple[str, ...]
+
+
+def read_run(folder: Place, hidden: str = BOOKKEEPING) -> Begun | None:
+    """The command that has a folder, or had it last; None where none has.
+
+    Raises:
+        DamagedError: if the file is not as it was written.
+    """
+    path = folder / hidden / "run.json"
+    try:
+        data = Field.parse(str(path), read_file(path, _MAX_BYTES))
+    except FileNotFoundError:
+        return None
+    files = tuple(field.text() for field in data["files"].elements())
+    if not all(map(is_plain_path, files)):
+        data["files"].refuse("a list of paths inside the folder")
+    return Begun(data["key"].text(), files)
+
+
+def is_whole(folder: Place, file: WrittenFile, state: FileState | None = None) -> bool:
+    """Whether a file's bytes are those that were written; a store tells by its tag, without reading them.
+
+    Args:
+        state: of the file, where it is known already.
+    """
+    if file.tag and (state or state_of(folder / file.path)) == FileState(file.size, file.tag):
+        return True
+    return digest(folder / file.path) == (file.size, file.sha256)
+
+
+def written_by_builds(folder: Place) -> set[str]:
+    """The files, by the lists of earlier runs, that a build may replace or remove.
+
+    Raises:
+        DamagedError: if a list is not as it was written.
+    """
+    owned = {*FINISHED_BY}
+    if (begun := read_run(folder)) is not None:
+        owned.update(begun.files)
+    with suppress(FileNotFoundError):
+        owned.update(read_manifest(folder).files)
+    return owned
+
+
+def strangers(folder: Place, found: Collection[str]) -> list[str]:
+    """The files, of those found in the folder, that no build made; hidden ones are nobody's business."""
+    begun = RUN in found or MANIFEST in found
+    owned = written_by_builds(folder) if begun else ()
+    return [path for path in found if path not in owned and not is_hidden(path)]
+
+
+@contextmanager
+def locked(folder: Place, hidden: str = BOOKKEEPING) -> Iterator[None]:
+    """Hold a folder for one command; the lock goes with the process, however it ends.
+
+    A store has no such locks: see `build.command._check_undisturbed`.
+
+    Raises:
+        BuildError: if another process holds it.
+    """
+    if not isinstance(folder, Path):
+        yield
+        return
+    (folder / hidden).mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / hidden / "lock", blocking=False):
+            yield
+    except filelock.Timeout:
+        raise BuildError(
+            f"{folder}: another command is at work in it; wait for it, or name another folder"
+        ) from None
