@@ -457,7 +457,7 @@ def test_the_rows_have_what_the_corrections_say(corrected, sample_folder):
 def test_the_folder_publishes_them_and_verifies_with_the_raw_release(corrected, sample_folder):
     file, out, _ = corrected
     assert (out / "corrections.jsonl").read_text("utf-8") == corrections_text(read_corrections(file))
-    assert "corrections.jsonl" in json.loads((out / ".build/manifest.json").read_text("utf-8"))["files"]
+    assert "corrections.jsonl" in json.loads((out / "imagenet3d_manifest.json").read_text("utf-8"))["files"]
     assert verify(out, str(sample_folder), workers=1) == []
 
 
