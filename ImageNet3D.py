@@ -1160,6 +1160,7 @@ class Entry:
         size: bytes of the picture's file, 0 where it is missing or past the limit.
         caption: the image-level caption, or None.
         reason: why the picture is left out before it is read, or "".
+        position: tells which of two pictures of a category comes first in its list.
     """
 
     image_id: str
@@ -1167,6 +1168,7 @@ class Entry:
     size: int = 0
     caption: str | None = None
     reason: str = ""
+    position: int = 0
 
     @property
     def category(self) -> str:
@@ -1310,7 +1312,7 @@ def survey(
     by_picture = texts.by_picture if texts else {}
     entries = {
         split: tuple(
-            Entry(e.image_id, split, _size(listing, e.picture_file), by_picture.get(e.image_id))
+            replace(e, size=_size(listing, e.picture_file), caption=by_picture.get(e.image_id))
             for e in in_order((e for e in listed if e.split == split), split, seed)
         )
         for split in SPLITS
@@ -1381,7 +1383,7 @@ def _read_lists(tree: RawTree, listing: Listing, findings: list[Finding]) -> tup
     listed: list[Entry] = []
     left_out: list[Entry] = []
     for split, keys in ids.items():
-        for category, stem in keys:
+        for position, (category, stem) in enumerate(keys):
             reason = ""
             if not (_is_plain_name(stem) and _is_plain_name(category)):
                 reason = "list_bad_id"
@@ -1389,7 +1391,7 @@ def _read_lists(tree: RawTree, listing: Listing, findings: list[Finding]) -> tup
                 reason = "category_unknown"
             elif split == "train" and (category, stem) in held_out:
                 reason = "list_both_splits"
-            entry = Entry(f"{category}/{stem}", split, reason=reason)
+            entry = Entry(f"{category}/{stem}", split, reason=reason, position=position)
             (left_out if reason else listed).append(entry)
     return listed, left_out
 

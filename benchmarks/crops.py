@@ -13,6 +13,7 @@ machine slows a whole round. Needs the extra `benchmarks`.
 
 import io
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -28,8 +29,11 @@ from benchmarks.environments import has
 from benchmarks.measuring import Setting, Table, command, median, ratio
 from ImageNet3D import SPLITS, Entry, RawTree, Release
 from processing.build.shards import read_group
+from processing.built import Run
 from processing.crop.command import write_crops
-from processing.crop.pixels import JPEG_OPTIONS, MODES, CropOptions, crops
+from processing.crop.files import CategoryFiles
+from processing.crop.pixels import JPEG_OPTIONS, crops
+from processing.crop.place import MODES, CropOptions
 from processing.ledger import ShardResult
 
 WORKERS = 2
@@ -108,7 +112,12 @@ def ours(release: Release, entries: Sequence[Entry], options: CropOptions, out: 
     """What the command does, checks of the release included."""
     start = time.process_time()
     result = ShardResult("benchmark", "", known=False)
-    names = write_crops(release, entries, options, out, result)
+    work = Run(out, "0" * 64)
+    work.begin()
+    files = CategoryFiles(work, result.name, ())
+    folders = {"images": "images", "annotations": "annotations"}
+    names = write_crops(release, entries, options, files, folders, result)
+    files.finish()
     return len(names), time.process_time() - start
 
 
@@ -186,7 +195,7 @@ def bare(release: Release, entries: Sequence[Entry], options: CropOptions, out: 
     pictures = list(_pictures(release, entries))
     encoded, seconds = 0, 0.0
     for picture in pictures:
-        found = list(crops(picture, options, []))
+        found = list(crops(picture, options, [], Counter()))
         if not found:
             continue
         start = time.process_time()

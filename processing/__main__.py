@@ -6,6 +6,7 @@ What a command needs is imported when it is called, so that help and wrong usage
 alone takes a second.
 """
 
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -109,6 +110,12 @@ def _a_size(_: click.Context, parameter: click.Parameter, text: str | None) -> s
     return text
 
 
+def _width_and_height(_: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
+    if (match := re.fullmatch(r"(\d{1,9})(?:[x×](\d{1,9}))?", text)) is None:  # noqa: RUF001
+        raise click.BadParameter(f"{text!r} is neither N nor WxH", param=parameter)
+    return int(match[1]), int(match[2] or match[1])
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="imagenet3d-datasets", prog_name="ImageNet3D")
 def main() -> None:
@@ -191,27 +198,35 @@ def verify(out: str, **options: Any) -> None:
 @click.argument("raw")
 @click.argument("out")
 @click.option("--mode", default="center", show_default=True, type=click.Choice(["center", "fit"]))
-@click.option("--size", default=512, show_default=True, help="Width and height of a crop, pixels.")
+@click.option(
+    "--size",
+    default="512",
+    show_default=True,
+    metavar="N|WxH",
+    callback=_width_and_height,
+    help="Of a crop, pixels: one number for both sides, or width and height, such as 800x640.",
+)
 @click.option(
     "--target-distance", default=4.0, show_default=True, help="What distance objects have in center crops."
 )
+@click.option("--replace", is_flag=True, help="Remove crops of other options or input that are in OUT.")
 @_corrections
 @_where_it_runs
 @_told_plainly
-def crop(raw: str, out: str, mode: str, size: int, target_distance: float, **where: Any) -> None:
-    """Write a square crop of every object of RAW to OUT, in the layout that training code reads.
+def crop(raw: str, out: str, mode: str, size: tuple[int, int], target_distance: float, **others: Any) -> None:
+    """Write a crop of every object of RAW to OUT, in the layout that training code reads.
 
     center scales objects to one distance and puts them at the centre, for 3D pose; fit scales the whole
     picture to fit, for 6D pose. Run the same command again to continue after an interruption.
     """
     from processing.crop.command import write_crop_tree
-    from processing.crop.pixels import CropOptions
+    from processing.crop.place import CropOptions
 
     try:
         options = CropOptions(mode, size, target_distance)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    click.echo(str(write_crop_tree(raw, out, options, **where)))
+    click.echo(str(write_crop_tree(raw, out, options, **others)))
 
 
 @main.command()

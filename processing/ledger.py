@@ -39,6 +39,7 @@ BAD_STATUS = "status_bad"
 NO_DISTANCE = "distance_not_positive"
 NO_CENTRE = "centre_missing"
 BEYOND_CROPPING = "pose_beyond_cropping"
+EMPTY_CROP = "crop_empty"
 NAME_TOO_LONG = "file_name_too_long"  # of the command `crop` alone
 CROP_RULES = {
     IGNORED: "an object carries the old ignore flag",
@@ -47,6 +48,7 @@ CROP_RULES = {
     NO_DISTANCE: "an object was never placed in depth: its distance is absent or not above 0",
     NO_CENTRE: "where an object's centre projects is not annotated: px or py is absent",
     BEYOND_CROPPING: "a distance, centre or box is so far out that no crop of it makes sense",
+    EMPTY_CROP: "nothing of the picture would be in a crop about the object's centre: it would be black",
     NAME_TOO_LONG: "the names of the crop's files would be longer than the 255 bytes that file systems allow",
 }
 

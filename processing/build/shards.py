@@ -15,11 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import ImageNet3D
-from ImageNet3D import Entry, Finding, ObjectAnnotation, Picture, Release, Unusable
+from ImageNet3D import Entry, Finding, Picture, Release, Unusable
 from processing.build.plan import MAX_ROW_GROUP_PICTURES, Shard
 from processing.built import DERIVED_TABLES, TABLES, Run, shard_path
 from processing.crop import rows as object_centric
-from processing.crop.pixels import why_not_cropped
 from processing.ledger import NO_CAPTION, Account, ShardResult, WrittenFile, reason_of_objects
 from processing.runtime.store import NewFile, Place, StoreError, new_file, state_of
 
@@ -67,9 +66,8 @@ def _rows(config: str, pictures: Sequence[Picture], release: Release, result: Sh
     if config in TABLES:
         return ImageNet3D.rows(config, pictures, release.category_captions)
     findings: list[Finding] = []
-    table = object_centric.rows(pictures, findings)
+    table = object_centric.rows(pictures, findings, result.accounts[config].left_out)
     result.findings += findings
-    result.accounts[config].left_out.update(finding.reason for finding in findings)
     return table
 
 
@@ -109,7 +107,7 @@ def read_group(
             _count_picture(result, entry, objects, error.reason)
         else:
             pictures.append(picture)
-            _count_picture(result, entry, objects, "", findings, picture.annotation.objects)
+            _count_picture(result, entry, objects, "", findings)
         result.findings += findings
     whole = [config for config in configs if config in TABLES]
     return sorted(pictures, key=lambda p: [not ImageNet3D.has_rows(c, p.entry, p.annotation) for c in whole])
@@ -121,17 +119,17 @@ def _count_picture(
     objects: int,
     reason: str,
     findings: Sequence[Finding] = (),
-    usable: Sequence[ObjectAnnotation] = (),
 ) -> None:
-    """Enter a picture and its objects in the accounts as read, and as left out for `reason` if it is."""
+    """Enter a picture and its objects in the accounts as read, and as left out for `reason` if it is.
+
+    What posed objects lack for a crop is entered where crops are made.
+    """
     result.pictures += 1
     result.objects += objects
     for config, account in result.accounts.items():
         if config in ("pose", *DERIVED_TABLES):
             account.read += objects
             lost = Counter({reason: objects} if reason else reason_of_objects(findings).values())
-            if config != "pose":
-                lost.update(why for item in usable if item.posed and (why := why_not_cropped(item)))
         else:
             account.read += 1
             no_caption = config == "captions" and entry.caption is None

@@ -1,5 +1,6 @@
 """The rows of the config object_centric: centred crops with their annotations in pixels of the crop."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,18 +8,22 @@ import pyarrow as pa
 
 import ImageNet3D
 from ImageNet3D import CATEGORY_IDS, OBJECT_STATUS, POSE_FIELDS, Finding, Picture
-from processing.crop.pixels import Crop, CropOptions, crops
+from processing.crop.pixels import Crop, crops
+from processing.crop.place import CropOptions
 
-OPTIONS = CropOptions(mode="center", size=512, target_distance=4.0)
+OPTIONS = CropOptions(mode="center", size=(512, 512), target_distance=4.0)
 
 
-def rows(pictures: Sequence[Picture], findings: list[Finding]) -> pa.Table:
+def rows(pictures: Sequence[Picture], findings: list[Finding], left_out: Counter[str]) -> pa.Table:
     """The rows of some pictures, in their order, as an Arrow table of the config's features.
 
     Args:
         findings: gets one finding for each object whose picture cannot be decoded.
+        left_out: counts the posed objects without a row, by code.
     """
-    found = [_row(picture, item) for picture in pictures for item in crops(picture, OPTIONS, findings)]
+    found = [
+        _row(picture, crop) for picture in pictures for crop in crops(picture, OPTIONS, findings, left_out)
+    ]
     schema = pa.schema(list(ImageNet3D.config_features("object_centric").arrow_schema))
     return pa.Table.from_pylist(found, schema)
 

@@ -28,6 +28,7 @@ from ImageNet3D import POSE_FIELDS
 from processing.drawing.mesh import Mesh, MeshError
 from processing.drawing.outline import Drawing, trace
 from processing.drawing.raster import LIGHT, shade
+from processing.drawing.rgb import to_rgb
 from processing.geometry import camera_position, project, rotation_from_viewpoint
 
 LAYERS = ("faces", "outline", "box", "axes")  # in the order in which they are painted
@@ -106,7 +107,8 @@ def draw(
     if unknown := set(show) - set(LAYERS):
         raise ValueError(f"show has {', '.join(sorted(unknown))}; the layers are {', '.join(LAYERS)}")
     found = layers(row, mesh, picture.size)
-    drawn = picture.convert("RGB")
+    drawn = to_rgb(picture)
+    drawn = drawn.copy() if drawn is picture else drawn
     if found.faces is not None and "faces" in show:
         _paste(drawn, found.faces)
     enlarged = _SHARPNESS if max(picture.size) <= _LARGEST else 1

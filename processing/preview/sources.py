@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,8 @@ from ImageNet3D import (
     Unusable,
 )
 from processing.built import LEDGER, MANIFEST, Manifest
-from processing.crop.pixels import crop_map, crops, why_not_cropped
+from processing.crop.pixels import crops
+from processing.crop.place import crop_map, why_not_cropped
 from processing.crop.rows import OPTIONS
 from processing.drawing.mesh import Mesh, MeshError, mesh_file, parse_mesh, read_mesh
 from processing.ledger import finding_from_json
@@ -240,14 +242,14 @@ class RawSource:
                 entry.image_id, entry.split, objects, size if all(size) else None, entry.caption
             )
             if self._selection.config == "object_centric":
-                picture = replace(picture, objects=tuple(self._cropped(picture)), size=(OPTIONS.size,) * 2)
+                picture = replace(picture, objects=tuple(self._cropped(picture)), size=OPTIONS.size)
             yield picture
 
     def _cropped(self, picture: AnnotatedPicture) -> Iterator[ObjectAnnotation]:
         for item in picture.objects:
             if not item.posed:
                 continue
-            if why := why_not_cropped(item):
+            if why := why_not_cropped(item, picture.size, OPTIONS):
                 self.books.add_rule(why, picture.image_id, item.index)
             else:  # the map of a centred crop does not depend on the picture's size
                 yield crop_map(item, 0, 0, OPTIONS).annotation(item)
@@ -275,7 +277,8 @@ class RawSource:
         annotation = ImageNet3D.read_annotation(self._release, entry, [])
         one = ImageNet3D.Annotation(1, tuple(item for item in annotation.objects if item.index == index))
         findings: list[Finding] = []
-        for crop in crops(ImageNet3D.read_picture(self._release, entry, one, []), OPTIONS, findings):
+        picture = ImageNet3D.read_picture(self._release, entry, one, [])
+        for crop in crops(picture, OPTIONS, findings, Counter()):
             return crop.jpeg()
         raise Unusable(findings[0].reason if findings else "picture_undecodable")
 

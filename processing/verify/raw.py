@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ import ImageNet3D
 from ImageNet3D import Entry, Finding, Picture, Release, Unusable
 from processing.built import DERIVED_TABLES
 from processing.crop import rows as object_centric
-from processing.crop.pixels import why_not_cropped
+from processing.crop.place import why_not_cropped
 from processing.verify.checks import Problem, RowGroup, ShardFacts
 
 _ROUNDING = 1.0  # levels of 255, on the average, that another JPEG encoder may change in a crop
@@ -68,7 +69,7 @@ class RawComparison:
         A row group may end amid the objects of a picture, and another version of the libraries may write
         other bytes.
         """
-        expected = object_centric.rows(pictures, [])
+        expected = object_centric.rows(pictures, [], Counter())
         keys, present = _keys(expected), set(_keys(found))
         self._crops_expected.update(keys)
         self._crops_found.update(present)
@@ -109,7 +110,9 @@ class RawComparison:
 def has_rows(config: str, picture: Picture) -> bool:
     """Whether a picture has rows in a config, also in one whose pictures are made from it."""
     if config in DERIVED_TABLES:
-        return any(item.posed and not why_not_cropped(item) for item in picture.annotation.objects)
+        size = picture.width, picture.height
+        posed = [item for item in picture.annotation.objects if item.posed]
+        return any(not why_not_cropped(item, size, object_centric.OPTIONS) for item in posed)
     return ImageNet3D.has_rows(config, picture.entry, picture.annotation)
 
 

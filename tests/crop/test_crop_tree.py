@@ -1,9 +1,10 @@
 """The command `crop`: the layout as training code reads it, every field, and going on where it stopped."""
 
+import json
+import re
 import shutil
 import subprocess
 import sys
-import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,14 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from raw_tree import RawTreeWriter
+from raw_tree import RawTreeWriter, an_object
 
-from processing.built import BuildError
-from processing.crop.command import _give_names, npz, write_crop_tree
-from processing.crop.pixels import CropOptions
-from processing.ledger import NAME_TOO_LONG
+import ImageNet3D
+from ImageNet3D import RawTree
+from processing.built import BuildError, Run, read_run
+from processing.crop.command import write_category, write_crop_tree
+from processing.crop.files import HIDDEN
+from processing.crop.npz import npz
+from processing.crop.place import CropOptions
+from processing.ledger import CROP_RULES, NAME_TOO_LONG
+from processing.runtime.store import half_written
+from processing.runtime.strict import DamagedError
 
-OPTIONS = CropOptions("center", 96)
+OPTIONS = CropOptions("center", (96, 80))  # width and height
 
 NUMBER, PAIR, BOX, SIX = (), (2,), (4,), (6,)
 FIELDS = {
@@ -28,7 +35,7 @@ FIELDS = {
     **dict.fromkeys(["px", "py", "px_original", "py_original"], ("f8", NUMBER)),
     **dict.fromkeys(["distance", "distance_original", "resize_rate"], ("f8", NUMBER)),
     **dict.fromkeys(["azimuth", "elevation", "theta", "viewport"], ("f8", NUMBER)),
-    **dict.fromkeys(["cad_index", "focal"], ("i8", NUMBER)),
+    **dict.fromkeys(["cad_index", "focal", "height", "width"], ("i8", NUMBER)),
 }
 
 
@@ -83,7 +90,7 @@ def test_training_code_reads_it(tree, sample_folder, split):
         raw, stem = annotated(sample_folder, sample["cate_name"], sample["name"])
         listed = (sample_folder / "lists" / f"{sample['cate_name']}_imagenet_{split}.txt").read_text()
         assert stem in listed.split()
-        assert sample["img"].shape == (96, 96, 3)
+        assert sample["img"].shape == (80, 96, 3)
         assert sample["distance"] == pytest.approx(4.0)
         assert sample["azimuth"] == raw["azimuth"]
         assert raw["object_status"] != "status_bad"
@@ -111,7 +118,8 @@ def test_every_field(tree, sample_folder):
     assert (fields["bbox"] - shift) / rate == pytest.approx(raw["bbox"])
     assert (fields["principal"] - shift[:2]) / rate == pytest.approx((raw["px"], raw["py"]))
     # Resized, padded and cut, the picture has the crop's size.
-    assert height * rate + (padding - cropping)[:2].sum() == pytest.approx(96)
+    assert (fields["width"], fields["height"]) == (96, 80)
+    assert height * rate + (padding - cropping)[:2].sum() == pytest.approx(80)
     assert width * rate + (padding - cropping)[2:4].sum() == pytest.approx(96)
     assert min(padding) >= 0
     assert min(cropping) >= 0
@@ -125,7 +133,30 @@ def test_only_what_is_in_the_lists_is_there(tree):
         for kind, ending in (("images", "JPEG"), ("annotations", "npz")):
             paths = (out / split / kind).rglob("*.*")
             assert {(path.parent.name, path.name.removesuffix(f".{ending}")) for path in paths} == names
-    assert not list((out / ".crop").rglob("*.JPEG"))
+    assert half_written(out) == []
+
+
+def test_lists_keep_the_order_of_the_release(tmp_path):
+    """Seeded shuffles, and predictions in rows, of the authors' code depend on it."""
+    raw = RawTreeWriter().sound("bed", ("m", "z", "a"), ("y", "b"))
+    raw.annotation("bed", "z", an_object(), an_object())
+    write_crop_tree(raw.folder(tmp_path / "raw"), tmp_path / "crops", OPTIONS, workers=1)
+    lists = {split: tmp_path / f"crops/{split}/lists/bed/mesh01.txt" for split in ("train", "val")}
+    assert lists["train"].read_text() == "m_00\nz_00\nz_01\na_00"
+    assert lists["val"].read_text() == "y_00\nb_00"
+
+
+def test_what_an_annotation_lacks_is_no_obstacle(tmp_path):
+    """Neither viewport nor mesh is needed; what a crop needs is counted where it is missing."""
+    items = [an_object(viewport=..., cad_index=...), an_object(px=...), an_object(distance=...)]
+    raw = RawTreeWriter().sound("bed").annotation("bed", "a", *items, an_object(px=1e5))
+    report = write_crop_tree(raw.folder(tmp_path / "raw"), tmp_path / "crops", OPTIONS, workers=1).report
+    account = report.books.account("object_centric", "train")
+    lost = {"centre_missing": 1, "distance_not_positive": 1, "crop_empty": 1}
+    assert {code: count for code, count in account.left_out.items() if code in CROP_RULES} == lost
+    _, fields = TrainingReader(tmp_path / "crops", "train")[0]
+    assert np.isnan(fields["viewport"])
+    assert fields["cad_index"] == 0
 
 
 def test_an_empty_split_of_a_category_is_reported(tree):
@@ -153,8 +184,8 @@ def test_zip_workers_and_a_second_run_make_no_difference(tree, sample_folder, tm
     assert "replaced" not in str(report)
 
 
-@pytest.mark.parametrize("harm", ["half-written", "emptied", "unmarked", "unlisted"])
-def test_going_on_repairs_what_an_interruption_left(tree, sample_folder, tmp_path, harm):
+@pytest.mark.parametrize("harm", ["half-written", "truncated", "changed", "unmarked", "unlisted"])
+def test_going_on_repairs_what_is_damaged(tree, sample_folder, tmp_path, harm):
     out = tmp_path / "crops"
     shutil.copytree(tree[0], out)
     category = sorted((out / "train" / "images").iterdir())[0].name
@@ -162,45 +193,37 @@ def test_going_on_repairs_what_an_interruption_left(tree, sample_folder, tmp_pat
     picture = next((out / "train" / "images" / category).iterdir())
     if harm == "half-written":
         marker.unlink()
-        aside = out / ".crop" / "tmp" / f"train-{category}" / "images"
-        aside.mkdir(parents=True)
-        (aside / picture.name).write_bytes(picture.read_bytes()[:100])
+        (picture.parent / f".{'0' * 32}.unfinished").write_bytes(picture.read_bytes()[:100])
         shutil.rmtree(out / "train" / "annotations" / category)
-    elif harm == "emptied":
-        picture.write_bytes(b"")
+    elif harm == "truncated":
+        picture.write_bytes(picture.read_bytes()[:10])
+    elif harm == "changed":
+        picture.write_bytes(picture.read_bytes()[:-9] + b"\0" * 9)
     elif harm == "unmarked":
         marker.write_text("{")
-        (picture.parent / "stranger.JPEG").write_bytes(b"left over")
     else:
         shutil.rmtree(out / "train" / "lists" / category)
     write_crop_tree(str(sample_folder), out, OPTIONS, workers=1)
     assert files_of(out) == files_of(tree[0])
 
 
-def test_two_workers_at_one_category_do_each_other_no_harm(tmp_path):
+def test_two_workers_at_one_category_do_each_other_no_harm(tree, sample_folder, tmp_path):
     """One that was taken for dead goes on beside the one that was given its task."""
-    folder = tmp_path / "crops"
-    names = [f"a{number}" for number in range(20)]
-    for _ in range(30):
-        asides = [tmp_path / "one", tmp_path / "two"]
-        for aside in asides:
-            for kind in ("images", "annotations"):
-                (aside / kind).mkdir(parents=True)
-                for name in names:
-                    (aside / kind / name).write_bytes(name.encode())
-        ready = threading.Barrier(2)
-
-        def give(aside, ready=ready):
-            ready.wait()
-            _give_names(aside, folder / "train", "bed", names)
-
+    out = tmp_path / "crops"
+    shutil.copytree(tree[0], out)
+    survey = ImageNet3D.survey(RawTree(str(sample_folder)))
+    work = Run(out, read_run(out, HIDDEN).key, HIDDEN)
+    entries = [e for e in survey.entries["train"] if e.category == survey.entries["train"][0].category]
+    entries.sort(key=lambda e: e.position)
+    name = f"train-{entries[0].category}"
+    for _ in range(5):
+        work.marker(name).unlink()
         with ThreadPoolExecutor(2) as pool:
-            for done in [pool.submit(give, aside) for aside in asides]:
-                done.result()
-        for kind in ("images", "annotations"):
-            assert sorted(path.name for path in (folder / "train" / kind / "bed").iterdir()) == sorted(names)
-        for path in (folder, *asides):
-            shutil.rmtree(path)
+            attempts = [pool.submit(write_category, survey.release, entries, OPTIONS, work) for _ in range(2)]
+            results = [attempt.result() for attempt in attempts]
+        assert results[0] == results[1] == work.finished(name)
+        assert files_of(out) == files_of(tree[0])
+        assert half_written(out) == []
 
 
 def test_names_that_are_too_long_are_counted(tmp_path):
@@ -213,22 +236,97 @@ def test_names_that_are_too_long_are_counted(tmp_path):
     assert [path.name for path in (tmp_path / "crops/train/images/bed").iterdir()] == ["a_00.JPEG"]
 
 
-def test_other_options_start_afresh_and_strangers_are_left_alone(tree, sample_folder, tmp_path):
-    out = tmp_path / "crops"
-    shutil.copytree(tree[0], out)
-    assert "are replaced" in str(write_crop_tree(str(sample_folder), out, CropOptions("fit", 64), workers=1))
-    fields = TrainingReader(out, "val")[0][1]
-    assert fields["bbox"].max() <= 64 + 64
-    assert {Image.open(path).size for path in out.rglob("*.JPEG")} == {(64, 64)}
-    assert files_of(out).keys() == files_of(tree[0]).keys()
-    strange = tmp_path / "thesis"
-    strange.mkdir()
-    (strange / "thesis.tex").write_text("years of work")
-    with pytest.raises(BuildError, match="another folder"):
-        write_crop_tree(str(sample_folder), strange, OPTIONS, workers=1)
-    assert [path.name for path in strange.iterdir()] == ["thesis.tex"]
-    with pytest.raises(BuildError, match="is a file; name a folder"):
-        write_crop_tree(str(sample_folder), strange / "thesis.tex", OPTIONS, workers=1)
+class TestWhatIsThere:
+    """Nothing that no crop made is removed or replaced, and no crops without being told."""
+
+    SMALL = CropOptions("fit", (64, 48))
+
+    def test_other_crops_are_refused_before_anything_is_touched(self, tree, sample_folder, tmp_path):
+        out = tmp_path / "crops"
+        shutil.copytree(tree[0], out)
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        with pytest.raises(
+            BuildError, match=r"holds center crops of 96x80 at distance 4 in \d+ files.*--replace"
+        ):
+            write_crop_tree(str(sample_folder), out, self.SMALL, workers=1)
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+        done = write_crop_tree(str(sample_folder), out, self.SMALL, workers=1, replace=True)
+        assert "are replaced" in str(done)
+        assert {Image.open(path).size for path in out.rglob("*.JPEG")} == {(64, 48)}
+        assert "replaced" not in str(write_crop_tree(str(sample_folder), out, self.SMALL, workers=1))
+
+    def test_strangers_stay(self, tree, sample_folder, tmp_path):
+        """Beside the crops, and right among them."""
+        out = tmp_path / "crops"
+        shutil.copytree(tree[0], out)
+        category = sorted((out / "train" / "images").iterdir())[0].name
+        strangers = ["train/features.npy", "val/mine/notes.txt", f"train/images/{category}/mine.JPEG"]
+        strangers += [f"train/images/{category}/mine.npz", "README.md"]
+        for name in strangers:
+            (out / name).parent.mkdir(exist_ok=True)
+            (out / name).write_bytes(b"mine")
+        (out / ".crop" / "done" / f"train-{category}.json").unlink()
+        for options, replace in ((OPTIONS, False), (self.SMALL, True), (OPTIONS, True)):
+            write_crop_tree(str(sample_folder), out, options, workers=1, replace=replace)
+            assert all((out / name).read_bytes() == b"mine" for name in strangers)
+        for name in strangers:
+            (out / name).unlink()
+        assert files_of(out) == files_of(tree[0])
+
+    def test_a_stranger_in_the_way_is_named(self, sample_folder, tree, tmp_path):
+        name = next(str(path) for path in files_of(tree[0]) if path.suffix == ".JPEG")
+        out = tmp_path / "crops"
+        (out / ".crop").mkdir(parents=True)
+        (out / name).parent.mkdir(parents=True)
+        (out / name).write_bytes(b"mine")
+        with pytest.raises(BuildError, match=f"{re.escape(name)}: is in the way of a crop"):
+            write_crop_tree(str(sample_folder), out, OPTIONS, workers=1)
+        assert (out / name).read_bytes() == b"mine"
+
+    def test_what_an_interruption_left_is_known(self, sample_folder, tmp_path, monkeypatch):
+        """Also where no marker tells of it yet."""
+        out = tmp_path / "crops"
+
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Run, "finish", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                write_crop_tree(str(sample_folder), out, OPTIONS, workers=1)
+        assert files_of(out)
+        write_crop_tree(str(sample_folder), out, self.SMALL, workers=1, replace=True)
+        assert {Image.open(path).size for path in out.rglob("*.JPEG")} == {(64, 48)}
+
+    def test_links_to_another_disk_are_followed(self, tree, sample_folder, tmp_path):
+        out, elsewhere = tmp_path / "crops", tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (out / ".crop").mkdir(parents=True)
+        (out / "train").symlink_to(elsewhere)
+        for options in (OPTIONS, self.SMALL, OPTIONS):
+            write_crop_tree(str(sample_folder), out, options, workers=1, replace=True)
+        assert (out / "train").is_symlink()
+        assert files_of(out) == files_of(tree[0])
+
+    def test_a_folder_of_someone_else_is_refused(self, sample_folder, tmp_path):
+        strange = tmp_path / "thesis"
+        strange.mkdir()
+        (strange / "thesis.tex").write_text("years of work")
+        with pytest.raises(BuildError, match="another folder"):
+            write_crop_tree(str(sample_folder), strange, OPTIONS, workers=1)
+        assert [path.name for path in strange.iterdir()] == ["thesis.tex"]
+        with pytest.raises(BuildError, match="is a file; name a folder"):
+            write_crop_tree(str(sample_folder), strange / "thesis.tex", OPTIONS, workers=1)
+
+    @pytest.mark.parametrize("name", ["../../precious", "/etc/passwd", 7])
+    def test_a_list_that_leads_elsewhere_is_damage(self, tree, sample_folder, tmp_path, name):
+        out = tmp_path / "crops"
+        shutil.copytree(tree[0], out)
+        (tmp_path / "precious").write_text("years of work")
+        next((out / ".crop/names").iterdir()).write_text(json.dumps([name]))
+        with pytest.raises(DamagedError, match="names"):
+            write_crop_tree(str(sample_folder), out, self.SMALL, workers=1, replace=True)
+        assert (tmp_path / "precious").exists()
 
 
 def test_npz_is_what_numpy_writes(tmp_path):
@@ -258,8 +356,11 @@ def test_command_line(sample_folder, tmp_path):
         return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
 
     out = str(tmp_path / "crops")
-    done = run(str(sample_folder), out, "--mode", "fit", "--size", "32", "--workers", "1")
+    done = run(str(sample_folder), out, "--mode", "fit", "--size", "32x24", "--workers", "1")
     assert done.returncode == 0, done.stderr
     assert "status_bad" in done.stdout
-    assert run(str(sample_folder), out, "--size", "0").returncode == 2
+    assert Image.open(next(Path(out).rglob("*.JPEG"))).size == (32, 24)
+    assert run(str(sample_folder), out, "--size", "32").returncode == 1
+    for size in ("0", "32x", "-3", "10x5000"):
+        assert run(str(sample_folder), out, "--size", size).returncode == 2
     assert run(str(tmp_path / "nowhere"), str(tmp_path / "other")).returncode == 1

@@ -48,7 +48,8 @@ from test_cad import HOSTILE
 import ImageNet3D
 from ImageNet3D import POSE_FIELDS, REASONS, RawTree, ReleaseError, Unusable, survey
 from processing.build.command import build
-from processing.crop.pixels import CropOptions, crops
+from processing.crop.pixels import crops
+from processing.crop.place import CropOptions
 from processing.ledger import Report
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "raw" / "imagenet3d_v1_sample.zip"
@@ -983,7 +984,7 @@ def test_pixels_that_cannot_be_decoded_are_found_by_cropping(tmp_path):
     found = survey(RawTree(tree.zip(tmp_path / "raw.zip")))
     (read,) = ImageNet3D.read_pictures(found.release, "pose", found.entries["train"], [])
     findings: list[ImageNet3D.Finding] = []
-    assert list(crops(read, CropOptions(), findings)) == []
+    assert list(crops(read, CropOptions(), findings, Counter())) == []
     assert [(finding.reason, finding.decision) for finding in findings] == [(FOUND_BY_CROPPING, KEPT)]
 
 

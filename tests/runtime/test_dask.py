@@ -27,7 +27,9 @@ from processing.build.plan import plan_shards
 from processing.built import RUN, ReplacedError, Run, read_run
 from processing.crop import command as crop_tree
 from processing.crop.command import write_crop_tree
+from processing.crop.place import CropOptions
 from processing.runtime.cluster import joined, sight, there, view_of
+from processing.runtime.store import half_written
 from processing.runtime.tasks import ClusterError, Task, WorkerDiedError, run
 from processing.sample.command import write_sample
 from processing.verify.command import verify
@@ -165,7 +167,7 @@ class TestSameBytes:
         crops = [files(tmp_path / name) for name in ("here", "there")]
         assert crops[0] == crops[1]
         assert len(crops[0]) > 20
-        assert list((tmp_path / "there/.crop/tmp").iterdir()) == []
+        assert half_written(tmp_path / "there") == []
 
     def test_verify(self, cluster: str, sample_folder: Path, built_sample: Path, tmp_path: Path) -> None:
         out = shutil.copytree(built_sample, tmp_path / "out")
@@ -453,9 +455,9 @@ class TestReplaced:
         write_crop_tree(str(sample_folder), out, workers=1)
         before = files(out)
         entries = [e for e in survey.entries["train"] if e.category == survey.entries["train"][0].category]
-        options = crop_tree.CropOptions("fit", 64)
+        options = CropOptions("fit", (64, 64))
         with pytest.raises(ReplacedError, match="another one has replaced"):
-            crop_tree.write_category(survey.release, entries, options, out, "another key")
+            crop_tree.write_category(survey.release, entries, options, Run(out, "another key", ".crop"))
         assert files(out) == before
 
     def test_two_attempts_at_once(self, sample_folder: Path, built_sample: Path, tmp_path: Path) -> None:

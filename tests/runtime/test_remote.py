@@ -38,7 +38,7 @@ from processing.build import command as building
 from processing.build.command import build
 from processing.built import BuildError
 from processing.crop.command import write_crop_tree
-from processing.crop.pixels import CropOptions
+from processing.crop.place import CropOptions
 from processing.evaluate.command import read_truth
 from processing.preview.command import write_preview
 from processing.runtime import store
@@ -83,7 +83,7 @@ def local(tree: RawTreeWriter, tmp_path_factory: pytest.TempPathFactory) -> Path
     tree.zip(folder / "raw.zip")
     tree.folder(folder / "tree")
     build(str(folder / "raw.zip"), folder / "out", workers=1, shard_size=SIZE)
-    write_crop_tree(str(folder / "raw.zip"), folder / "crops", CropOptions("center", 64), workers=1)
+    write_crop_tree(str(folder / "raw.zip"), folder / "crops", CropOptions("center", (64, 64)), workers=1)
     return folder
 
 
@@ -544,7 +544,7 @@ class TestCrop:
     ) -> None:
         """One after the other, each would cost the latency of the store."""
         s3.latency = 0.05
-        write_crop_tree(f"s3://{raw_bucket}/tree", tmp_path / "crops", CropOptions("center", 64), 1)
+        write_crop_tree(f"s3://{raw_bucket}/tree", tmp_path / "crops", CropOptions("center", (64, 64)), 1)
         assert s3.most_waiting >= 10
         assert files_of(tmp_path / "crops") == files_of(local / "crops")
 
@@ -552,7 +552,7 @@ class TestCrop:
     def test_the_same_bytes_as_on_this_machine(
         self, s3: ObjectStore, raw: str, bucket: str, local: Path, workers: int
     ) -> None:
-        options = CropOptions("center", 64)
+        options = CropOptions("center", (64, 64))
         report = write_crop_tree(raw, f"s3://{bucket}/crops", options, workers)
         expected = files_of(local / "crops")
         assert files_on(s3, f"{bucket}/crops") == expected
@@ -564,7 +564,7 @@ class TestCrop:
     def test_goes_on_after_a_failure(
         self, s3: ObjectStore, raw: str, bucket: str, local: Path, no_patience: None
     ) -> None:
-        options = CropOptions("center", 64)
+        options = CropOptions("center", (64, 64))
         fault = s3.fail(times=None, method="PUT", key="JPEG", after=9)
         with pytest.raises(StoreError, match="run the same command again"):
             write_crop_tree(raw, f"s3://{bucket}/crops", options, 1)
@@ -576,7 +576,7 @@ class TestCrop:
         assert files_on(s3, f"{bucket}/crops") == files_of(local / "crops")
 
     def test_a_lost_file_is_written_again(self, s3: ObjectStore, raw: str, bucket: str, local: Path) -> None:
-        options = CropOptions("center", 64)
+        options = CropOptions("center", (64, 64))
         write_crop_tree(raw, f"s3://{bucket}/crops", options, 1)
         lost = next(name for name in s3.fs.find(bucket) if name.endswith(".JPEG"))
         s3.fs.rm_file(lost)
