@@ -276,6 +276,32 @@ def preview(source: str, page: str, per_category: int, seed: int, **selected: An
 
 
 @main.command()
+@click.argument("source", metavar="RAW_OR_OUT")
+@click.option("--corrections", required=True, metavar="FILE", help="Where saves go, as JSON lines.")
+@click.option("--review", is_flag=True, help="Begin with objects of two readings: choose the better one.")
+@click.option("--report", is_flag=True, help="Serve nothing; say what was done, and how far people agree.")
+@click.option("--json", "as_json", is_flag=True, help="With --report: as JSON.")
+@click.option(
+    "--objects", "named", metavar="FILE", help="Objects to show, a line each: image_id object_index."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Any that is free by default.")
+@_told_plainly
+def annotate(source: str, corrections: str, report: bool, as_json: bool, **options: Any) -> None:
+    """Correct poses, or make them, on a page in the browser; open the address that is printed.
+
+    Each save is one line of FILE, which `build --corrections` applies.
+    """
+    from processing.annotate.command import annotate, report_on
+
+    if report:
+        found = report_on(source, corrections)
+        click.echo(found.to_json() if as_json else found.table())
+    else:
+        annotate(source, corrections, tell=click.echo, **options)
+
+
+@main.command()
 @click.argument("predictions")
 @click.option("--dataset", "out", required=True, metavar="OUT", help="The built folder with the truth.")
 @click.option("--config", default="pose", show_default=True, help="A config with poses.")

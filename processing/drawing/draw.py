@@ -150,7 +150,7 @@ def layers(
         return Layers(box, axes, remark=f"No mesh: {error}; box and axes only.")
     if lines is None:
         return Layers(box, axes, agreement=0.0, remark="Nothing of the mesh is in the picture.")
-    agreement = _agreement(box, pixels[np.unique(mesh.faces)], size)
+    agreement = box_agreement(box, pixels[np.unique(mesh.faces)], size)
     return Layers(box, axes, lines, _shaded(mesh, camera, lines), agreement)
 
 
@@ -178,7 +178,7 @@ def object_axes(camera: tuple[float, ...], box: tuple[float, ...]) -> tuple[Axis
     return tuple(Axis("xyz"[place - 1], *pixels[0], *pixels[place]) for place in farthest_first)
 
 
-def _agreement(box: tuple[float, ...], points: NDArray[np.float64], size: tuple[float, float]) -> float:
+def box_agreement(box: tuple[float, ...], points: NDArray[np.float64], size: tuple[float, float]) -> float:
     """Intersection over union of a box and the box of points (n, 2), both cut at the picture's edge."""
     limits = np.array([*size, *size])
     points = points[np.isfinite(points).all(axis=1)]  # those behind the camera have no place

@@ -37,9 +37,9 @@ class EmbeddedMesh(NamedTuple):
     data: str
 
 
-def embedded(mesh: Mesh) -> EmbeddedMesh:
-    """A mesh for the page, simplified if it has more than `MAX_FACES`."""
-    small = _used_vertices(simplified(mesh, MAX_FACES))
+def embedded(mesh: Mesh, max_faces: int = MAX_FACES) -> EmbeddedMesh:
+    """A mesh for the page, simplified if it has more faces than `max_faces`, which is at most 2^16 / 3."""
+    small = _used_vertices(simplified(mesh, max_faces))
     origin = small.vertices.min(axis=0)
     extent = float(np.ptp(small.vertices, axis=0).max()) or 1.0
     grid = np.rint((small.vertices - origin) / extent * STEPS).astype(np.int64)

@@ -92,7 +92,7 @@ def render_page(
         style=style,
         script=script,
         script_digest=digest,
-        constants=_CONSTANTS,
+        constants=CONSTANTS,
         colors={"box": draw.BOX_COLOR, "mesh": draw.MESH_COLOR, **draw.AXIS_COLORS},
         column_texts=COLUMNS,
         filter_values=filter_values,
@@ -102,7 +102,7 @@ def render_page(
 
 
 # What the script draws with, so that it draws as `processing.drawing.draw` does.
-_CONSTANTS = {
+CONSTANTS = {
     "steps": STEPS,
     "ambient": raster.AMBIENT,
     "light": raster.LIGHT,

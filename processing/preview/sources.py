@@ -163,6 +163,9 @@ class Source(Protocol):
     def example(self, image_id: str, index: int) -> tuple[AnnotatedPicture, ObjectAnnotation] | None:
         """A picture and an object of it that the books name; None if that cannot be shown."""
 
+    def meshes(self, category: str) -> list[int]:
+        """The CAD models of a category that there are, by index."""
+
     def mesh(self, category: str, cad_index: int) -> Mesh | None:
         """An object's mesh; None if the source has no meshes at all, MeshError if it lacks this one."""
 
@@ -282,6 +285,11 @@ class RawSource:
             return crop.jpeg()
         raise Unusable(findings[0].reason if findings else "picture_undecodable")
 
+    def meshes(self, category: str) -> list[int]:
+        """As of a Source."""
+        files = (Path(name) for name in self._release.meshes if name.startswith(f"CAD/{category}/"))
+        return sorted(int(file.stem) for file in files)
+
     def mesh(self, category: str, cad_index: int) -> Mesh | None:
         """As of a Source."""
         return read_mesh(self._release.tree, category, cad_index)
@@ -338,6 +346,10 @@ class BuiltSource:
     def example(self, image_id: str, index: int) -> tuple[AnnotatedPicture, ObjectAnnotation] | None:
         """As of a Source; what was left out is not in the shards."""
         return None
+
+    def meshes(self, category: str) -> list[int]:
+        """As of a Source."""
+        return sorted(index for name, index in self._meshes if name == category)
 
     def mesh(self, category: str, cad_index: int) -> Mesh | None:
         """As of a Source."""

@@ -126,9 +126,12 @@ function rasterise(faces, view, width, height) {
   const face = new Int32Array(columns * rows).fill(-1);
   const nearness = new Float32Array(columns * rows); // 1 / depth is linear in the picture
   for (let f = 0; f < faces.length; f += 3) {
-    const corners = [faces[f], faces[f + 1], faces[f + 2]];
-    if (corners.some((v) => view.depth[v] <= 0)) continue;
-    const [a, b, c] = corners.sort((v, w) => view.y[v] - view.y[w]);
+    let [a, b, c] = [faces[f], faces[f + 1], faces[f + 2]];
+    if (view.depth[a] <= 0 || view.depth[b] <= 0 || view.depth[c] <= 0) continue;
+    // From top to bottom.
+    if (view.y[b] < view.y[a]) [a, b] = [b, a];
+    if (view.y[c] < view.y[b]) [b, c] = [c, b];
+    if (view.y[b] < view.y[a]) [a, b] = [b, a];
     const [ax, ay, an] = [view.x[a], view.y[a], 1 / view.depth[a]];
     const [bx, by, bn] = [view.x[b], view.y[b], 1 / view.depth[b]];
     const [cx, cy, cn] = [view.x[c], view.y[c], 1 / view.depth[c]];
@@ -156,54 +159,64 @@ function rasterise(faces, view, width, height) {
   return { left, top, columns, rows, face, nearness };
 }
 
-/** Whether an edge is to be seen between two neighbouring pixels that show different faces. */
-function isEdge(mesh, raster, one, other) {
-  const [f, g] = [3 * raster.face[one], 3 * raster.face[other]];
-  const n = mesh.normals;
-  const cosine = Math.abs(n[f] * n[g] + n[f + 1] * n[g + 1] + n[f + 2] * n[g + 2]);
-  if (cosine < Math.cos(constants.crease)) return true;
-  const gap = Math.abs(1 / raster.nearness[one] - 1 / raster.nearness[other]);
-  return gap > 2 * constants.depthTolerance * mesh.size;
-}
-
 /** Paint shaded faces and the outline of what `rasterise` found; `line` is the outline's width in pixels. */
 function paintMesh(context, mesh, raster, pose, show, line) {
-  const light = brightness(mesh, pose);
-  const color = [1, 3, 5].map((i) => parseInt(constants.meshColor.slice(i, i + 2), 16));
-  const image = context.createImageData(raster.columns, raster.rows);
-  const { face, columns, rows } = raster;
-  const steps = [[line, 0], [-line, 0], [0, line], [0, -line]];
+  const { face, nearness, columns, rows, left, top } = raster;
+  const { width, height } = context.canvas;
+  const image = context.createImageData(columns, rows);
+  const pixels = new Uint32Array(image.data.buffer); // red is the lowest byte wherever browsers run
+  const colors = faceColors(mesh, pose);
+  const [opaque, creased] = [0xff000000, Math.round(255 * constants.edgeOpacity) * 2 ** 24];
+  const filled = show.faces ? Math.round(255 * constants.faceOpacity) * 2 ** 24 : 0;
+  const full = colors[colors.length - 1];
+  const flat = Math.cos(constants.crease);
+  const deep = 2 * constants.depthTolerance * mesh.size;
+  const n = mesh.normals;
+
+  /** Whether an edge is to be seen between two neighbouring pixels that show different faces. */
+  const isEdge = (one, other) => {
+    const [f, g] = [3 * face[one], 3 * face[other]];
+    if (Math.abs(n[f] * n[g] + n[f + 1] * n[g + 1] + n[f + 2] * n[g + 2]) < flat) return true;
+    return Math.abs(1 / nearness[one] - 1 / nearness[other]) > deep;
+  };
+  /** Whether the mesh ends there; where the picture ends it is cut, and has no outline. */
+  const ends = (column, row) => {
+    if (column >= 0 && column < columns && row >= 0 && row < rows) return face[row * columns + column] < 0;
+    return left + column >= 0 && left + column < width && top + row >= 0 && top + row < height;
+  };
+
   for (let row = 0, pixel = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++, pixel++) {
       const f = face[pixel];
       if (f < 0) continue;
-      let opacity = show.faces ? constants.faceOpacity : 0;
-      let shade = light[f];
+      let color = colors[f] + filled;
       if (show.outline) {
-        for (const [dx, dy] of steps) {
-          const [x, y] = [column + dx, row + dy];
-          const inside = x >= 0 && x < columns && y >= 0 && y < rows;
-          if (!inside) {
-            // At the picture's own edge the mesh is cut, and has no outline.
-            const [px, py] = [raster.left + x, raster.top + y];
-            if (px < 0 || py < 0 || px >= context.canvas.width || py >= context.canvas.height) continue;
-          }
-          if (!inside || face[y * columns + x] < 0) {
-            [opacity, shade] = [1, 1];
-            break;
+        if (ends(column + line, row) || ends(column - line, row) || ends(column, row + line) || ends(column, row - line)) {
+          color = full + opaque;
+        } else {
+          const [right, below] = [pixel + 1, pixel + columns];
+          if ((column + 1 < columns && face[right] >= 0 && face[right] !== f && isEdge(pixel, right))
+            || (row + 1 < rows && face[below] >= 0 && face[below] !== f && isEdge(pixel, below))) {
+            color = full + creased;
           }
         }
-        const right = column + 1 < columns && face[pixel + 1] >= 0 && face[pixel + 1] !== f;
-        const below = row + 1 < rows && face[pixel + columns] >= 0 && face[pixel + columns] !== f;
-        const edge = (right && isEdge(mesh, raster, pixel, pixel + 1))
-          || (below && isEdge(mesh, raster, pixel, pixel + columns));
-        if (edge && opacity < 1) [opacity, shade] = [constants.edgeOpacity, 1];
       }
-      color.forEach((value, i) => (image.data[4 * pixel + i] = value * shade));
-      image.data[4 * pixel + 3] = 255 * opacity;
+      pixels[pixel] = color;
     }
   }
-  context.putImageData(image, raster.left, raster.top);
+  context.putImageData(image, left, top);
+}
+
+/** The shaded color of each face as 0xbbggrr, and at last that of the mesh itself. */
+function faceColors(mesh, pose) {
+  const [red, green, blue] = [1, 3, 5].map((i) => parseInt(constants.meshColor.slice(i, i + 2), 16));
+  const light = brightness(mesh, pose);
+  const colors = new Uint32Array(light.length + 1);
+  for (let f = 0; f <= light.length; f++) {
+    const shade = f < light.length ? light[f] : 1;
+    colors[f] = Math.round(red * shade) + Math.round(green * shade) * 2 ** 8 + Math.round(blue * shade) * 2 ** 16;
+  }
+  return colors;
 }
 
 /** Paint the object's axes, each `length` units of the mesh long; `unit` is the width of a thin line. */

@@ -1,0 +1,191 @@
+"""The file of corrections as a journal: each save is one line, on the disk before anybody is told so.
+
+A *reading* is what one person says of one object: the release's values with that person's own changes, as far
+as all their lines tell. Any number of servers and people may write one file: a line is written whole, under a
+lock, at its end.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ImageNet3D import Correction, CorrectionError, parse_correction
+
+
+class ObjectKey(NamedTuple):
+    """An object of the release."""
+
+    image_id: str
+    object_index: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one person says of one object.
+
+    Attributes:
+        who: a name, or None.
+        when: of the last of their lines, ISO 8601, UTC.
+        changes: field -> value, as corrections name them.
+        left_out: whether they say that the object is none.
+        why: of the last line.
+    """
+
+    who: str | None
+    when: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    left_out: bool = False
+    why: str = ""
+
+    def after(self, line: Correction) -> Reading:
+        """This reading, with what the same person said later."""
+        changes = {**self.changes, **line.new}
+        left_out = {"leave_out": True, "take_back": False}.get(line.operation, self.left_out)
+        return replace(self, when=line.when, changes=changes, left_out=left_out, why=line.why)
+
+
+class Readings:
+    """A file of corrections, followed as it grows, whoever writes it.
+
+    Args:
+        path: of the file; made by the first save.
+
+    Raises:
+        CorrectionError: if a line of it is no correction; all such lines are named.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = threading.RLock()  # of this object; the file has its own
+        self._forget()
+        self.refresh()
+
+    def _forget(self) -> None:
+        self._inode, self._offset, self._number = 0, 0, 0
+        self.lines: list[Correction] = []
+        self.by_object: dict[ObjectKey, dict[str | None, Reading]] = {}
+        self.chosen: dict[ObjectKey, str] = {}  # object -> when its readings were last held side by side
+
+    def refresh(self) -> None:
+        """Take in the lines that were written since, by whomever; all anew if the file was replaced.
+
+        Raises:
+            CorrectionError: as of the class.
+        """
+        with self._lock:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            self._forget()
+            return
+        with file:
+            state = os.fstat(file.fileno())
+            if state.st_ino != self._inode or state.st_size < self._offset:
+                self._forget()
+                self._inode = state.st_ino
+            file.seek(self._offset)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        if _is_correction(new[len(whole) :]):  # an editor may have left out the last line end
+            whole = new
+        problems = []
+        for line in whole.splitlines():
+            self._number += 1
+            try:
+                if line.strip():
+                    self._take_in(parse_correction(line))
+            except ValueError as error:
+                problems.append(f"{self.path}, line {self._number}: {error}")
+        self._offset += len(whole)
+        if problems:
+            raise CorrectionError("\n".join([f"{len(problems)} lines are no corrections:", *problems]))
+
+    def _take_in(self, line: Correction) -> None:
+        self.lines.append(line)
+        key = ObjectKey(line.image_id, line.object_index)
+        if line.reviewed:
+            self.chosen[key] = max(self.chosen.get(key, ""), line.when)
+        elif line.operation != "add":
+            readings = self.by_object.setdefault(key, {})
+            readings[line.who] = readings.get(line.who, Reading(line.who, line.when)).after(line)
+
+    def touched(self, key: ObjectKey) -> set[str]:
+        """The fields that anybody ever changed of an object."""
+        found = self.by_object.get(key, {}).values()
+        return {name for reading in found for name in reading.changes}
+
+    def append(self, values: Mapping[str, Any]) -> Correction:
+        """Write one line; it is on the disk when this returns.
+
+        Args:
+            values: of a `Correction`, without `when`.
+
+        Raises:
+            ValueError: if they make none; nothing is written.
+            OSError: if it cannot be written.
+        """
+        parse_correction(_line(values, datetime.now(UTC)))  # before the file is there
+        is_new = not self.path.exists()
+        with self._lock, self.path.open("ab+") as file, _locked(file.fileno()):
+            self.refresh()
+            after = max((datetime.fromisoformat(line.when) for line in self.lines[-1:]), default=None)
+            now = datetime.now(UTC)
+            line = _line(values, now if after is None else max(now, after + timedelta(microseconds=1)))
+            correction = parse_correction(line)
+            written = self._mended_end(file.fileno()) + correction.to_json().encode() + b"\n"
+            if os.write(file.fileno(), written) < len(written):
+                os.ftruncate(file.fileno(), self._offset)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            os.fsync(file.fileno())
+            self.refresh()
+        if is_new:
+            folder = os.open(self.path.resolve().parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # the file's name, too
+            finally:
+                os.close(folder)
+        return correction
+
+    def _mended_end(self, descriptor: int) -> bytes:
+        """A line end if one lacks; what a power cut left of a line, which nobody was told is saved, goes."""
+        size = os.fstat(descriptor).st_size
+        if size == self._offset:
+            return b"" if not size or os.pread(descriptor, 1, size - 1) == b"\n" else b"\n"
+        os.ftruncate(descriptor, self._offset)
+        return b""
+
+
+def _line(values: Mapping[str, Any], when: datetime) -> str:
+    said = {key: value for key, value in values.items() if value is not None}
+    return json.dumps({**said, "when": when.isoformat(timespec="microseconds").replace("+00:00", "Z")})
+
+
+def _is_correction(line: bytes) -> bool:
+    try:
+        parse_correction(line)
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    """Hold the file for one line; the lock goes with the process, however it ends."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -1,0 +1,344 @@
+"""The server behind the page: what it may be asked, and who may ask.
+
+Nothing is answered without the token that stands in the printed address. What writes must come from the page
+itself, not from another one that is open, and is small: bodies are read to a limit and then refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import ImageNet3D
+from ImageNet3D import CORRECTED_FIELDS, OBJECT_STATUS, Unusable
+from processing.annotate.page import page
+from processing.annotate.queue import Filter, Item, Queue
+from processing.annotate.readings import Reading, Readings
+from processing.drawing.mesh import MeshError
+from processing.drawing.thumbnail import thumbnail
+from processing.preview.meshes import embedded
+
+MAX_BODY_BYTES = 2**16
+MAX_FACES = 20_000  # of a mesh as the page holds it
+_NO_REASON = "looked at again"
+
+
+class Guard:
+    """Refuses what has no token, comes from another page or is too large, before anything else sees it.
+
+    Args:
+        hosts: what a browser may call this server, with its port; None where any name may lead here.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str] | None) -> None:
+        self._app, self._token, self._hosts = app, token, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        if scope["type"] != "http" or (refusal := self._refusal(request)) is not None:
+            await (refusal or PlainTextResponse("no", 403))(scope, receive, send)
+            return
+        body = b""
+        if request.method == "POST":
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    refusal = PlainTextResponse(f"more than {MAX_BODY_BYTES} bytes", 413)
+                    await refusal(scope, receive, send)
+                    return
+
+        async def read() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, read, send)
+
+    def _refusal(self, request: Request) -> Response | None:
+        host = request.headers.get("host", "")
+        if self._hosts is not None and host not in self._hosts:
+            return PlainTextResponse("this server is not called so", 403)
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if request.url.path == "/" and request.method == "GET":
+            given = request.query_params.get("token", "")
+        if not hmac.compare_digest(given.encode(), self._token.encode()):
+            return PlainTextResponse("open the address that the command printed; it holds a token", 403)
+        if request.method not in ("GET", "POST"):
+            return PlainTextResponse("only GET and POST", 405)
+        if request.method == "POST" and request.headers.get("origin") != f"http://{host}":
+            return PlainTextResponse("only the page of this server may write", 403)
+        return None
+
+
+def new_token() -> str:
+    """One that nobody can guess."""
+    return secrets.token_urlsafe(24)
+
+
+class Tool:
+    """What the page asks for and sends.
+
+    Args:
+        review: whether the page begins with the review of two readings.
+    """
+
+    def __init__(self, queue: Queue, readings: Readings, token: str, review: bool = False) -> None:
+        self._queue, self._readings, self._token, self._review = queue, readings, token, review
+        self._mesh_json = functools.lru_cache(maxsize=64)(self._embedded)
+        self._thumbnail = functools.lru_cache(maxsize=512)(self._drawn)
+
+    def app(self, hosts: frozenset[str] | None) -> ASGIApp:
+        """The application; see `Guard` for the hosts."""
+        routes = [
+            Route("/", self._page),
+            Route("/api/queue", _answering(self._chosen)),
+            Route("/api/object/{number:int}", _answering(self._object)),
+            Route("/api/picture/{number:int}", _answering(self._picture)),
+            Route("/api/mesh/{category}/{index:int}", _answering(self._mesh)),
+            Route("/api/thumbnail/{category}/{index:int}", _answering(self._small_picture)),
+            Route("/api/save", _answering(self._save), methods=["POST"]),
+            Route("/api/pairs", _answering(self._pairs)),
+            Route("/api/pair/{number:int}", _answering(self._pair)),
+            Route("/api/choose", _answering(self._choose), methods=["POST"]),
+        ]
+        return Guard(Starlette(routes=routes), self._token, hosts)
+
+    async def _page(self, request: Request) -> Response:
+        text, policy = page(self._token, self._queue.categories, bool(self._queue.named), self._review)
+        headers = {
+            "Content-Security-Policy": policy,
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-store",
+        }
+        return HTMLResponse(text, headers=headers)
+
+    # ---------------------------------------------------------------------------------------- the queue
+
+    def _chosen(self, asked: Mapping[str, Any]) -> Response:
+        """The numbers of the objects that a filter lets through, which of them are done, where to go on."""
+        self._readings.refresh()
+        who = asked.get("who") or None
+        below = asked.get("below")
+        wanted = Filter(
+            *(asked.get(name, "") for name in ("category", "split", "status", "density")),
+            unposed=asked.get("unposed") == "1",
+            below=float(below) if below else None,
+            named=asked.get("named") == "1",
+        )
+        items = self._queue.chosen(wanted)
+        done = [who in self._readings.by_object.get(item.key, {}) for item in items]
+        last = max(
+            (place for place, item in enumerate(items) if done[place]),
+            key=lambda place: self._readings.by_object[items[place].key][who].when,
+            default=-1,
+        )
+        undone = [place for place, is_done in enumerate(done) if not is_done]
+        at = next((place for place in undone if place > last), undone[0] if undone else 0)
+        return JSONResponse({"numbers": [item.number for item in items], "done": done, "at": at})
+
+    def _object(self, asked: Mapping[str, Any]) -> Response:
+        """All that the page shows of an object: the release's values, this person's, and where to begin."""
+        item = self._item(asked["number"])
+        self._readings.refresh()
+        mine = self._readings.by_object.get(item.key, {}).get(asked.get("who") or None)
+        start = self._queue.start(item)
+        return JSONResponse(
+            {
+                **self._named(item),
+                "released": item.released,
+                "start": start,
+                "mine": None if mine is None else {**start, **mine.changes},
+                "left_out": mine is not None and mine.left_out,
+                "note": "" if mine is None or mine.why == _NO_REASON else mine.why,
+            }
+        )
+
+    def _named(self, item: Item) -> dict[str, Any]:
+        category = item.picture.category
+        names = {"number": item.number, "image_id": item.key.image_id, "object_index": item.key.object_index}
+        return {
+            **names,
+            "category": category,
+            "split": item.picture.split,
+            "models": self._queue.meshes(category),
+        }
+
+    def _item(self, number: int) -> Item:
+        if not 0 <= number < len(self._queue.items):
+            raise HTTPException(404, "no such object")
+        return self._queue.items[number]
+
+    # --------------------------------------------------------------------------- pictures and CAD models
+
+    def _picture(self, asked: Mapping[str, Any]) -> Response:
+        try:
+            data = self._queue.picture(self._item(asked["number"]))
+        except Unusable as error:
+            raise HTTPException(404, ImageNet3D.REASONS[error.reason].rule) from error
+        kind = ImageNet3D.read_picture_header(data).kind.lower()
+        return Response(data, media_type=f"image/{kind}")
+
+    def _mesh(self, asked: Mapping[str, Any]) -> Response:
+        return Response(self._mesh_json(asked["category"], asked["index"]), media_type="application/json")
+
+    def _embedded(self, category: str, index: int) -> str:
+        mesh = self._model(category, index)
+        return json.dumps(embedded(mesh, MAX_FACES)._asdict())
+
+    def _small_picture(self, asked: Mapping[str, Any]) -> Response:
+        return Response(self._thumbnail(asked["category"], asked["index"]), media_type="image/png")
+
+    def _drawn(self, category: str, index: int) -> bytes:
+        try:
+            return thumbnail(self._model(category, index), f"{category} {index}")
+        except MeshError as error:
+            raise HTTPException(404, str(error)) from error
+
+    def _model(self, category: str, index: int) -> Any:
+        mesh = self._queue.mesh(category, index) if index in self._queue.meshes(category) else None
+        if mesh is None:
+            raise HTTPException(404, "no such CAD model")
+        return mesh
+
+    # ---------------------------------------------------------------------------------------- saving
+
+    def _save(self, asked: Mapping[str, Any]) -> Response:
+        """Write a reading as one line, which is on the disk before the answer goes out."""
+        item = self._asked_item(asked)
+        operation = asked.get("operation", "set")
+        said = self._line(item, operation, asked.get("who"), asked.get("note"))
+        if operation == "set":
+            said |= self._changes(item, values := asked.get("values"))
+            if values["object_status"] not in OBJECT_STATUS or type(values["dense"]) is not bool:
+                raise HTTPException(422, "choose a status and a density first")
+        elif operation not in ("leave_out", "take_back"):
+            raise HTTPException(422, "operation is none of set, leave_out, take_back")
+        return self._append(said)
+
+    def _asked_item(self, asked: Mapping[str, Any]) -> Item:
+        """The object, named in both ways, so that a page of yesterday's queue corrects no other object."""
+        number = asked.get("number")
+        item = self._item(number if type(number) is int else -1)
+        if (asked.get("image_id"), asked.get("object_index")) != tuple(item.key):
+            raise HTTPException(409, "the queue is another one now; load the page again")
+        return item
+
+    def _line(self, item: Item, operation: str, who: Any, note: Any) -> dict[str, Any]:
+        why = " ".join(note.split()) if type(note) is str else note
+        key = {"image_id": item.key.image_id, "object_index": item.key.object_index}
+        return {"operation": operation, **key, "who": who or None, "why": why or _NO_REASON}
+
+    def _changes(self, item: Item, values: Any) -> dict[str, Any]:
+        """Old and new of a reading: status, density, what differs from the release, what anybody changed.
+
+        So the later of two readings wins as a whole, and no field of the earlier one shines through.
+        """
+        if type(values) is not dict or values.keys() != set(CORRECTED_FIELDS):
+            raise HTTPException(422, f"values are of the fields {', '.join(CORRECTED_FIELDS)}")
+        self._readings.refresh()
+        always = {"object_status", "dense"} | self._readings.touched(item.key)
+        names = [n for n in CORRECTED_FIELDS if n in always or values[n] != item.released[n]]
+        return {"old": {n: item.released[n] for n in names}, "new": {n: values[n] for n in names}}
+
+    def _append(self, said: dict[str, Any]) -> Response:
+        try:
+            written = self._readings.append(said)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
+        except OSError as error:
+            raise HTTPException(507, f"not saved: {error.strerror}: {self._readings.path}") from error
+        return JSONResponse({"saved": json.loads(written.to_json())})
+
+    # ---------------------------------------------------------------------------------------- review
+
+    def _pairs(self, asked: Mapping[str, Any]) -> Response:
+        """The objects with two readings that nobody has held side by side since the later of them."""
+        self._readings.refresh()
+        numbers = [item.number for item in self._queue.items if self._is_open(item)]
+        return JSONResponse({"numbers": numbers})
+
+    def _is_open(self, item: Item) -> bool:
+        pair = self._two(item)
+        return bool(pair) and self._readings.chosen.get(item.key, "") < max(r.when for r in pair)
+
+    def _two(self, item: Item) -> list[Reading]:
+        """The two latest readings by different people, in an order that tells nothing of them; else none."""
+        readings = sorted(self._readings.by_object.get(item.key, {}).values(), key=lambda r: r.when)[-2:]
+        if len(readings) < 2:
+            return []
+        text = f"{self._token} {[asdict(r) for r in readings]}"
+        swapped = hashlib.blake2b(text.encode(), digest_size=1).digest()[0] % 2
+        return readings[::-1] if swapped else readings
+
+    def _pair(self, asked: Mapping[str, Any]) -> Response:
+        """Two readings side by side, without names and times."""
+        item = self._item(asked["number"])
+        self._readings.refresh()
+        if not (pair := self._two(item)):
+            raise HTTPException(404, "there are no two readings of it")
+        start = self._queue.start(item)
+        shown = [{"values": {**start, **r.changes}, "left_out": r.left_out} for r in pair]
+        return JSONResponse({**self._named(item), "readings": shown, "pair": _name_of(pair)})
+
+    def _choose(self, asked: Mapping[str, Any]) -> Response:
+        """Write the better of two readings once more, as reviewed; it is the later one now, and wins."""
+        item = self._asked_item(asked)
+        self._readings.refresh()
+        pair, choice = self._two(item), asked.get("choice")
+        if not pair or asked.get("pair") != _name_of(pair):
+            raise HTTPException(409, "there is a newer reading; look again")
+        if type(choice) is not int or choice not in (0, 1):
+            raise HTTPException(422, "choice is 0 or 1")
+        better = pair[choice]
+        said = self._line(
+            item, "leave_out" if better.left_out else "set", asked.get("who"), asked.get("note")
+        )
+        if not better.left_out:
+            said |= self._changes(item, {**item.released, **better.changes})
+        return self._append({**said, "reviewed": True})
+
+
+def _name_of(pair: list[Reading]) -> str:
+    """What tells two readings from later ones of the same object, and tells nothing of them."""
+    return hashlib.blake2b(repr(pair).encode(), digest_size=12).hexdigest()
+
+
+def _answering(answer: Callable[[Mapping[str, Any]], Response]) -> Callable[[Request], Any]:
+    """An endpoint: what is asked, by path, query or a body of JSON, goes to `answer` in a thread."""
+
+    async def endpoint(request: Request) -> Response:
+        asked: dict[str, Any] = {**request.query_params, **request.path_params}
+        if request.method == "POST":
+            try:
+                body = json.loads(await request.body())
+            except (ValueError, RecursionError) as error:
+                raise HTTPException(400, "not JSON") from error
+            if type(body) is not dict:
+                raise HTTPException(400, "not a JSON object")
+            asked = body
+        try:
+            response = await run_in_threadpool(answer, asked)
+        except ValueError as error:
+            raise HTTPException(400, str(error)[:500]) from error
+        response.headers["Cache-Control"] = (
+            "private, max-age=3600" if "image" in response.headers.get("content-type", "") else "no-store"
+        )
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    return endpoint
