@@ -66,6 +66,7 @@ def annotate(
     with socket.socket(kind, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen()  # before the address is told: whoever opens it at once waits a little
         port = listening.getsockname()[1]
         app = Tool(queue, readings, token, review).app(_names(host, port))
         at = f"[{host}]" if ":" in host else host

@@ -16,6 +16,7 @@ import numpy as np
 import ImageNet3D
 from ImageNet3D import CORRECTED_FIELDS, POSE_FIELDS, ObjectAnnotation, ReleaseError, read_corrections
 from processing.annotate.readings import ObjectKey
+from processing.built import CORRECTIONS
 from processing.drawing.draw import box_agreement
 from processing.drawing.mesh import Mesh, MeshError
 from processing.geometry import project
@@ -195,7 +196,7 @@ def filling_distance(mesh: Mesh | None, values: Mapping[str, Any]) -> float:
 
 def _released_values(path: str) -> dict[ObjectKey, dict[str, Any]]:
     """What the release has where a built folder has corrections of it; empty for any other source."""
-    file = Path(path) / "corrections.jsonl"
+    file = Path(path) / CORRECTIONS
     released: dict[ObjectKey, dict[str, Any]] = defaultdict(dict)
     for line in read_corrections(str(file)) if file.is_file() else ():
         released[ObjectKey(line.image_id, line.object_index)] |= line.old

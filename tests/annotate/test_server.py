@@ -1,0 +1,449 @@
+"""The server: who may ask and write, what is written, the queue, the review, and the report."""
+
+import http.client
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from starlette.testclient import TestClient
+
+from ImageNet3D import CORRECTED_FIELDS, POSE_FIELDS, RawTree, parse_correction, read_corrections, survey
+from processing.__main__ import main
+from processing.annotate.command import report_on
+from processing.annotate.queue import Filter, Queue
+from processing.annotate.readings import Readings
+from processing.annotate.server import MAX_BODY_BYTES, Tool
+from processing.geometry import project
+
+TOKEN, HOST = "the-token", "127.0.0.1:8000"
+ORIGIN = f"http://{HOST}"
+
+
+@pytest.fixture(scope="module")
+def queue(sample_folder):
+    return Queue(str(sample_folder))
+
+
+@pytest.fixture
+def readings(tmp_path):
+    return Readings(tmp_path / "fixes.jsonl")
+
+
+@pytest.fixture
+def client(queue, readings):
+    app = Tool(queue, readings, TOKEN).app(frozenset([HOST]))
+    headers = {"authorization": f"Bearer {TOKEN}", "origin": ORIGIN}
+    return TestClient(app, base_url=ORIGIN, headers=headers)
+
+
+def body(queue, number=0, who="A", **more):
+    """A save of what the release says, with a status and a density."""
+    item = queue.items[number]
+    values = {**queue.start(item), "object_status": "good", "dense": False}
+    named = {"number": number, "image_id": item.key.image_id, "object_index": item.key.object_index}
+    return {**named, "who": who, "values": {**values, **more.pop("values", {})}, **more}
+
+
+# --------------------------------------------------------------------------------------------------------
+# Who may ask
+# --------------------------------------------------------------------------------------------------------
+
+PATHS = (
+    "/",
+    "/api/queue",
+    "/api/object/0",
+    "/api/picture/0",
+    "/api/mesh/bed/1",
+    "/api/thumbnail/bed/1",
+    "/api/pairs",
+)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("token", ["", "Bearer ", "Bearer wrong", "Bearer the-tokeN", "Bearer é"])
+def test_nothing_is_served_without_the_token(client, path, token):
+    answer = client.get(path, headers={"authorization": token.encode("latin-1")})
+    assert answer.status_code == 403
+    assert TOKEN not in answer.text
+
+
+def test_the_page_wants_the_token_in_its_address(client):
+    assert client.get("/").status_code == 403
+    assert client.get("/?token=wrong").status_code == 403
+    assert client.get(f"/?token={TOKEN}").status_code == 200
+
+
+def test_a_server_by_another_name_does_not_answer(client):
+    assert client.get("/api/queue", headers={"host": "evil.example"}).status_code == 403
+
+
+def test_the_page_lets_no_other_script_in_and_asks_nobody_else(client):
+    policy = client.get(f"/?token={TOKEN}").headers["content-security-policy"]
+    parts = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert parts["default-src"] == parts["form-action"] == parts["frame-ancestors"] == "'none'"
+    assert re.fullmatch(r"'sha256-[\w+/=]+'", parts["script-src"])
+    assert parts["connect-src"] == "'self'"
+    assert "unsafe" not in policy
+
+
+REFUSED = {
+    "no token": (403, {"authorization": ""}, {}),
+    "no origin": (403, {"origin": ""}, {}),
+    "another origin": (403, {"origin": "http://evil.example"}, {}),
+    "another port": (403, {"origin": "http://127.0.0.1:8001"}, {}),
+    "another object": (409, {}, {"object_index": 77}),
+    "another picture": (409, {}, {"image_id": "bed/nowhere"}),
+    "no such number": (404, {}, {"number": 10**9}),
+    "a number that is text": (404, {}, {"number": "0"}),
+    "no status": (422, {}, {"values": {"object_status": None}}),
+    "no density": (422, {}, {"values": {"dense": None}}),
+    "a word for a number": (422, {}, {"values": {"azimuth": "north"}}),
+    "degrees": (422, {}, {"values": {"azimuth": 90.5}}),
+    "another field": (422, {}, {"values": {"zoom": 1}}),
+    "another operation": (422, {}, {"operation": "add"}),
+    "an escape in the name": (422, {}, {"who": "\x1b[31m"}),
+    "a name that is none": (422, {}, {"who": {"a": 1}}),
+    "a note that is none": (422, {}, {"note": [1]}),
+    "a long note": (422, {}, {"note": "x" * 3000}),
+    "10 MB of note": (413, {}, {"note": "x" * 10**7}),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_writes_nothing(client, queue, readings, case):
+    status, headers, changes = REFUSED[case]
+    content = {**body(queue, values=changes.get("values", {}))}
+    content |= {name: value for name, value in changes.items() if name != "values"}
+    answer = client.post("/api/save", json=content, headers=headers)
+    assert answer.status_code == status
+    assert len(answer.text) < 1000
+    assert not readings.path.exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"[" * 60000, b'"\\ud800"'])
+def test_what_is_not_json_is_refused(client, readings, data):
+    assert client.post("/api/save", content=data).status_code == 400
+    assert client.post("/api/choose", content=data).status_code == 400
+    assert not readings.path.exists()
+
+
+def test_a_body_without_length_is_cut_off_too(client, readings):
+    answer = client.post("/api/save", content=(b"x" * 4096 for _ in range(MAX_BODY_BYTES // 4096 + 1)))
+    assert answer.status_code == 413
+    assert not readings.path.exists()
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/object/999999", "/api/mesh/bed/99", "/api/mesh/..%2Fbed/1", "/api/picture/-1"]
+)
+def test_what_is_not_there_is_not_found(client, path):
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "HEAD"])
+def test_other_methods_are_refused(client, method):
+    assert client.request(method, "/api/queue").status_code == 405
+
+
+# --------------------------------------------------------------------------------------------------------
+# Saving
+# --------------------------------------------------------------------------------------------------------
+
+
+def test_a_save_is_the_line_that_build_applies(client, queue, readings, sample_folder):
+    values = {"azimuth": 0.1 + 0.2, "object_status": "barely", "dense": True}
+    answer = client.post("/api/save", json=body(queue, values=values, note=" front\nand back "))
+    line = readings.path.read_text().rstrip("\n")
+    assert answer.json()["saved"] == json.loads(line)
+    correction = parse_correction(line)
+    released = queue.items[0].released
+    assert correction.new == values
+    assert correction.old == {name: released[name] for name in values}
+    assert (correction.who, correction.why) == ("A", "front and back")
+    assert survey(RawTree(str(sample_folder)), corrections=str(readings.path)).corrections == (correction,)
+
+
+def test_what_agrees_with_the_release_is_done_all_the_same(client, queue, readings):
+    client.post("/api/save", json=body(queue, who=None))
+    assert set(readings.lines[0].new) == {"object_status", "dense"}
+    assert readings.lines[0].who is None
+
+
+def test_the_later_reading_wins_whole(client, queue, readings):
+    """B, who finds the azimuth as released, says so where A said otherwise."""
+    client.post("/api/save", json=body(queue, values={"azimuth": 2.0}))
+    client.post("/api/save", json=body(queue, who="B", values={"px": 5.0}))
+    released = queue.items[0].released
+    assert readings.lines[1].new["azimuth"] == released["azimuth"]
+    assert readings.lines[1].new["px"] == 5.0
+
+
+def test_each_sees_the_own_reading_and_not_the_other_one(client, queue):
+    client.post("/api/save", json=body(queue, values={"azimuth": 2.0}, note="turned"))
+    mine = client.get("/api/object/0", params={"who": "A"}).json()
+    assert (mine["mine"]["azimuth"], mine["note"]) == (2.0, "turned")
+    other = client.get("/api/object/0", params={"who": "B"}).json()
+    assert (other["mine"], other["note"]) == (None, "")
+    assert other["start"]["azimuth"] == queue.items[0].released["azimuth"]
+
+
+def test_an_object_is_left_out_and_taken_back(client, queue, readings):
+    for operation, expected in (("leave_out", True), ("take_back", False)):
+        client.post("/api/save", json=body(queue, operation=operation))
+        assert client.get("/api/object/0", params={"who": "A"}).json()["left_out"] is expected
+    assert [line.operation for line in readings.lines] == ["leave_out", "take_back"]
+
+
+def test_pictures_and_models_are_served(client, queue):
+    picture = client.get("/api/picture/0")
+    assert picture.headers["content-type"] == "image/jpeg"
+    assert picture.content == queue.picture(queue.items[0])
+    category = queue.items[0].picture.category
+    assert client.get(f"/api/thumbnail/{category}/1").content.startswith(b"\x89PNG")
+    assert client.get(f"/api/mesh/{category}/1").json()["faces"] > 0
+
+
+# --------------------------------------------------------------------------------------------------------
+# The queue
+# --------------------------------------------------------------------------------------------------------
+
+
+def test_filters_choose_what_they_say(queue):
+    category = queue.categories[0]
+    for wanted, is_so in (
+        (Filter(category=category), lambda i: i.picture.category == category),
+        (Filter(split="train"), lambda i: i.picture.split == "train"),
+        (Filter(status="good"), lambda i: i.released["object_status"] == "good"),
+        (Filter(status="none"), lambda i: i.released["object_status"] is None),
+        (Filter(density="dense"), lambda i: i.released["dense"] is True),
+        (Filter(unposed=True), lambda i: i.released["azimuth"] is None),
+    ):
+        assert queue.chosen(wanted) == [item for item in queue.items if is_so(item)]
+    assert 0 < len(queue.chosen(Filter(unposed=True))) < len(queue.items)
+
+
+def test_boxes_and_meshes_that_disagree_are_found(queue):
+    differ = queue.chosen(Filter(below=0.5))
+    assert {item.number for item in differ} < {item.number for item in queue.items}
+    assert {item.number for item in queue.chosen(Filter(unposed=True))} <= {item.number for item in differ}
+    assert len(queue.chosen(Filter(below=1.01))) == len(queue.items)
+
+
+def test_a_file_names_objects(queue, sample_folder, tmp_path):
+    keys = [item.key for item in queue.items[3:5]]
+    (tmp_path / "named").write_text("".join(f"{k.image_id} {k.object_index}\n" for k in keys))
+    named = Queue(str(sample_folder), str(tmp_path / "named"))
+    assert [item.key for item in named.chosen(Filter(named=True))] == keys
+    (tmp_path / "named").write_text("bed/nowhere 0\n\nbed\n")
+    with pytest.raises(ValueError, match=r"line 1: .*\n.*line 3: .*\n.*image_id and an object_index"):
+        Queue(str(sample_folder), str(tmp_path / "named"))
+
+
+def test_one_goes_on_where_one_stopped(client, queue):
+    for number in (0, 1, 4):
+        client.post("/api/save", json=body(queue, number))
+    mine = client.get("/api/queue", params={"who": "A"}).json()
+    assert [place for place, done in enumerate(mine["done"]) if done] == [0, 1, 4]
+    assert mine["at"] == 5
+    assert client.get("/api/queue", params={"who": "B"}).json()["at"] == 0
+
+
+def test_the_first_guess_fills_the_box(queue):
+    unposed = queue.chosen(Filter(unposed=True))
+    assert unposed
+    for item in unposed:
+        start = queue.start(item)
+        assert set(start) == set(CORRECTED_FIELDS)
+        mesh = queue.mesh(item.picture.category, start["cad_index"])
+        points, _ = project(mesh.vertices, *(start[name] for name in POSE_FIELDS))
+        x1, y1, x2, y2 = start["bbox"]
+        assert (start["px"], start["py"]) == ((x1 + x2) / 2, (y1 + y2) / 2)
+        filled = np.ptp(points, axis=0) / (x2 - x1, y2 - y1)
+        assert filled.max() == pytest.approx(1, abs=0.02)
+        assert start["viewport"] == 3000
+
+
+def test_a_built_folder_says_what_the_release_said(queue, sample_folder, client, readings, tmp_path):
+    from processing.build.command import build
+
+    number = next(item.number for item in queue.items if item.annotation.posed)
+    client.post("/api/save", json=body(queue, number, values={"azimuth": 2.0}))
+    build(str(sample_folder), tmp_path / "out", configs=["pose"], corrections=[str(readings.path)], workers=1)
+    again = Queue(str(tmp_path / "out"))
+    item = next(item for item in again.items if item.key == queue.items[number].key)
+    assert item.annotation.azimuth == 2.0
+    assert item.released["azimuth"] == queue.items[number].released["azimuth"]
+
+
+# --------------------------------------------------------------------------------------------------------
+# Review and report
+# --------------------------------------------------------------------------------------------------------
+
+
+def test_the_better_of_two_readings_wins(client, queue, readings, sample_folder):
+    client.post("/api/save", json=body(queue, values={"azimuth": 1.0}))
+    assert client.get("/api/pairs").json()["numbers"] == []
+    client.post("/api/save", json=body(queue, who="B", values={"azimuth": 2.0}))
+    assert client.get("/api/pairs").json()["numbers"] == [0]
+    pair = client.get("/api/pair/0").json()
+    assert "who" not in json.dumps(pair)
+    assert "when" not in json.dumps(pair)
+    shown = [reading["values"]["azimuth"] for reading in pair["readings"]]
+    assert sorted(shown) == [1.0, 2.0]
+    chosen = {**body(queue, who="C"), "pair": pair["pair"], "choice": shown.index(1.0)}
+    for wrong in ({"choice": 2}, {"choice": True}, {"pair": "other"}):
+        assert client.post("/api/choose", json={**chosen, **wrong}).status_code in (409, 422)
+    assert client.post("/api/choose", json=chosen).status_code == 200
+    assert readings.lines[-1].reviewed
+    assert client.get("/api/pairs").json()["numbers"] == []
+    from ImageNet3D import read_annotation
+
+    found = survey(RawTree(str(sample_folder)), corrections=str(readings.path))
+    key = queue.items[0].key
+    entry = next(e for split in found.entries.values() for e in split if e.image_id == key.image_id)
+    assert read_annotation(found.release, entry, []).objects[key.object_index].azimuth == 1.0
+    # A newer reading opens it again.
+    client.post("/api/save", json=body(queue, values={"azimuth": 1.5}))
+    assert client.get("/api/pairs").json()["numbers"] == [0]
+
+
+def test_the_order_of_two_readings_is_random(queue, tmp_path):
+    seen = set()
+    for number in range(24):
+        readings = Readings(tmp_path / f"{number}.jsonl")
+        tool = Tool(queue, readings, f"{TOKEN}{number}").app(None)
+        client = TestClient(
+            tool, headers={"authorization": f"Bearer {TOKEN}{number}", "origin": "http://testserver"}
+        )
+        for who, azimuth in (("A", 1.0), ("B", 2.0)):
+            client.post("/api/save", json=body(queue, who=who, values={"azimuth": azimuth}))
+        seen.add(client.get("/api/pair/0").json()["readings"][0]["values"]["azimuth"])
+        if len(seen) == 2:
+            return
+    pytest.fail("always the same one on the left")
+
+
+def test_the_report_counts_and_measures(queue, sample_folder, tmp_path):
+    """Two people, one of whom turns by known angles; a break is not work."""
+    path = tmp_path / "fixes.jsonl"
+    posed = [item for item in queue.items if item.annotation.posed][:4]
+    lines = []
+    for minute, (item, degrees) in enumerate(zip(posed, (5, 15, 45, 5), strict=True)):
+        for who, turn, hour in (("A", 0, 9), ("B", math.radians(degrees), 10)):
+            old = {"azimuth": item.released["azimuth"], "elevation": item.released["elevation"]}
+            new = {"azimuth": 1.0 + turn, "elevation": 0.0}
+            when = f"2026-11-28T{hour:02d}:{minute * 3:02d}:00Z"
+            key = {"image_id": item.key.image_id, "object_index": item.key.object_index}
+            more = {"old": {**old, "theta": item.released["theta"]}, "new": {**new, "theta": 0.0}}
+            lines.append({"operation": "set", **key, **more, "who": who, "when": when, "why": "read"})
+    lines[-1]["when"] = "2026-11-28T11:00:00Z"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    report = report_on(str(sample_folder), str(path))
+    assert (report.objects, report.done, report.reviewed) == (len(queue.items), 4, 0)
+    assert [(w.who, w.objects, w.lines) for w in report.people] == [("A", 4, 4), ("B", 4, 4)]
+    assert [w.hours for w in report.people] == pytest.approx([9 / 60, 6 / 60])
+    every = report.agreement[-1]
+    assert (every.category, every.pairs, every.below_30, every.below_10) == ("all", 4, 0.75, 0.5)
+    assert every.median == pytest.approx(10)
+    assert sum(a.pairs for a in report.agreement[:-1]) == 4
+    options = ["annotate", str(sample_folder), "--corrections", str(path), "--report"]
+    printed = CliRunner().invoke(main, options)
+    assert "4 of" in printed.output
+    assert "75.0%" in printed.output
+    as_json = CliRunner().invoke(main, [*options, "--json"])
+    assert json.loads(as_json.output)["agreement"][-1]["below_10"] == 0.5
+
+
+# --------------------------------------------------------------------------------------------------------
+# The real server
+# --------------------------------------------------------------------------------------------------------
+
+
+class Served:
+    """The command in a process of its own."""
+
+    def __init__(self, raw, path):
+        command = [sys.executable, "-m", "processing", "annotate", str(raw), "--corrections", str(path)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.address = self.process.stdout.readline().strip()
+        parts = urlsplit(self.address)
+        self.host, self.token = parts.netloc, parts.query.removeprefix("token=")
+
+    def save(self, content):
+        """The answer's status; raises where the server is gone."""
+        connection = http.client.HTTPConnection(self.host, timeout=20)
+        headers = {"Authorization": f"Bearer {self.token}", "Origin": f"http://{self.host}"}
+        connection.request("POST", "/api/save", json.dumps(content), headers)
+        return connection.getresponse().status
+
+    def end(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        self.process.wait(20)
+        self.process.stdout.close()
+
+
+def test_the_command_serves_this_machine_alone_and_ends_when_asked(tiny, tmp_path):
+    served = Served(tiny, tmp_path / "fixes.jsonl")
+    try:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32}", served.address)
+    finally:
+        served.end(signal.SIGINT)
+    assert served.process.returncode in (0, 1, 130, -signal.SIGINT)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A raw tree of one picture, which is read at once."""
+    from raw_tree import RawTreeWriter
+
+    return RawTreeWriter().sound("bed").folder(tmp_path / "raw")
+
+
+def killed_amid_saves(served, queue, path, after):
+    """Two people save as fast as they can; what they were told is saved, when the server is killed."""
+    told = {"A": [], "B": []}
+    begun = threading.Event()
+
+    def save_on(who):
+        for number in range(10000):
+            note = f"{who} {os.getpid()} {id(served)} {number} " + "x" * 800
+            try:
+                if served.save(body(queue, who=who, note=note)) == 200:
+                    told[who].append(note)
+                    begun.set()
+            except OSError:
+                return
+            except http.client.HTTPException:
+                return
+
+    threads = [threading.Thread(target=save_on, args=(who,)) for who in told]
+    for thread in threads:
+        thread.start()
+    begun.wait(20)
+    time.sleep(after)
+    served.end(signal.SIGKILL)
+    for thread in threads:
+        thread.join(20)
+    lines = [json.loads(line) for line in path.read_bytes().decode().split("\n") if line]
+    written = {line["why"] for line in lines}
+    assert told["A"]
+    assert set(told["A"] + told["B"]) <= written
+    assert read_corrections(str(path))
+    return len(told["A"] + told["B"])
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_no_acknowledged_line_is_lost_when_the_server_is_killed(tiny, tmp_path, times):
+    path, queue = tmp_path / "fixes.jsonl", Queue(str(tiny))
+    for number in range(times):
+        killed_amid_saves(Served(tiny, path), queue, path, 0.02 * (number % 7))
