@@ -78,7 +78,7 @@ def _write(folder: Path, objects: int) -> tuple[Path, np.ndarray]:
 
 
 def _evaluated(predictions: str, truth: str) -> int:
-    return evaluate(predictions, truth).overall.objects
+    return evaluate(predictions, truth, population="all").overall.objects
 
 
 def _loop(angles: np.ndarray) -> float:

@@ -306,43 +306,70 @@ def annotate(source: str, corrections: str, report: bool, as_json: bool, **optio
 @click.option("--dataset", "out", required=True, metavar="OUT", help="The built folder with the truth.")
 @click.option("--config", default="pose", show_default=True, help="A config with poses.")
 @click.option("--split", default="validation", show_default=True, type=_NameOf("SPLITS"))
+@click.option(
+    "--population",
+    default="benchmark",
+    show_default=True,
+    type=click.Choice(["benchmark", "all"]),
+    help="The objects of the authors' evaluation (those of object_centric), or every posed object.",
+)
+@click.option("--degrees/--radians", default=None, help="What the angles are; radians by default.")
+@click.option(
+    "--threshold",
+    "thresholds",
+    multiple=True,
+    metavar="ANGLE",
+    help="Of accuracy: pi/6 and pi/18 by default; or degrees. May be repeated.",
+)
 @click.option("--groups", metavar="FILE", help="JSON file {group: [category, ...]} to report on.")
+@click.option(
+    "--symmetries",
+    metavar="FILE",
+    help="JSON file {category: turns that bring it back to itself, 0 for every turn}; reported beside.",
+)
 @click.option("--json", "json_file", metavar="FILE", help="Also write the figures as JSON.")
 @click.option(
     "--plot", "plot_file", metavar="FILE", help="Also draw accuracy against threshold (PNG, SVG, PDF)."
 )
+@click.option(
+    "--eval-results", metavar="FILE", help="Also write the entry that the Hub's leaderboards read (YAML)."
+)
+@click.option("--repo", metavar="NAME", help="Of that entry: the dataset's repository.")
+@click.option("--revision", metavar="SHA", help="Of that entry: the dataset's commit.")
+@click.option("--source", metavar="URL", help="Of that entry: a link to the paper, the code or the logs.")
 @_told_plainly
 def evaluate(
     predictions: str,
     out: str,
-    config: str,
-    split: str,
-    groups: str | None,
     json_file: str | None,
     plot_file: str | None,
+    eval_results: str | None,
+    repo: str | None,
+    revision: str | None,
+    source: str | None,
+    **chosen: Any,
 ) -> None:
     """Score PREDICTIONS (Parquet, CSV or JSON lines) with the paper's metrics.
 
-    Rows are keyed by image_id and object_index and hold azimuth, elevation and theta in radians, or a
-    rotation of nine numbers (`rotation`, or r00 to r22 in CSV); with a `category` they also count as
-    classification.
+    Rows are keyed by image_id and object_index and hold azimuth, elevation and theta, or a rotation of nine
+    numbers (`rotation`, or r00 to r22 in CSV), a quaternion (qw, qx, qy, qz), or Orient Anything's answer
+    (ref_az_pred, ref_el_pred, ref_ro_pred); with a `category` they also count as classification. An output
+    replaces nothing but an earlier one.
     """
-    from processing.evaluate.command import DatasetError, PredictionError, check_plot, evaluate
+    from processing.evaluate.command import evaluate
+    from processing.evaluate.leaderboard import check_fits, submission
+    from processing.evaluate.outputs import Outputs
 
-    try:
-        if plot_file:
-            check_plot(plot_file)
-        report = evaluate(predictions, out, config, split, groups)
-    except (PredictionError, DatasetError) as error:
-        raise click.ClickException(str(error)) from error
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    about = None
+    if eval_results:
+        check_fits(chosen["config"], chosen["split"], chosen["population"], chosen["thresholds"])
+        about = submission(out, repo, revision, source)
+    outputs = Outputs(json_file, plot_file, eval_results, about)
+    outputs.check()
+    report = evaluate(predictions, out, **chosen)
     # The table first: a file that cannot be written does not take it along.
     click.echo(report.table(getattr(sys.stdout, "encoding", None) or "utf-8"))
-    if json_file:
-        Path(json_file).write_text(report.to_json(), "utf-8")
-    if plot_file:
-        report.plot(plot_file)
+    outputs.write(report)
 
 
 @main.command()

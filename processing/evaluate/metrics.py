@@ -1,100 +1,189 @@
-"""The paper's figures over arrays: pose accuracy and error, classification, both together, and the bins.
+"""The figures over arrays: pose accuracy and error, classification, both together.
 
 Everything is a pure function of arrays with one entry an object. Pose errors are angles in radians in [0,
-π], as `geometry.rotation_error` gives them. An accuracy is a share in [0, 1]. Of no objects at all every
-figure is NaN: there is nothing to be right or wrong about.
+π], as `geometry.rotation_error` gives them; figures that are angles are in degrees. An accuracy is a share in
+[0, 1]. Of no objects at all every figure is NaN: there is nothing to be right or wrong about.
 
-Pose accuracy counts the errors strictly below the threshold, as the authors' evaluation does.
+An accuracy counts the errors strictly below its threshold, as the authors' evaluation does, whose error is
+‖log(R1ᵀ · R2)‖ / √2 with the matrix logarithm. That is the same angle; for rotations exactly half a turn
+apart the logarithm is not unique and theirs comes out as 0 or as 3.2 to 3.4, where it is π here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from processing import geometry
+
 COARSE = np.pi / 6
 FINE = np.pi / 18
 
-NUM_BINS = 40
+# Label -> radians.
+THRESHOLDS: Mapping[str, float] = {"π/6": COARSE, "π/18": FINE}
+
+# Degrees up to which there is an area under the curve of accuracy.
+AREAS = (5, 10, 30)
+
+ANGLES = ("azimuth", "elevation", "theta")
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How far each object's prediction is off."""
+
+    rotation: NDArray[np.float64]  # (N,), radians in [0, π]
+    angles: NDArray[np.float64]  # (N, 3) of azimuth, elevation and theta, radians in [0, π]
+    correct: NDArray[np.bool_] | None  # (N,), whether the category is right; None where none was predicted
+
+    def of(self, rows: NDArray[Any]) -> Errors:
+        """The errors of some objects, chosen by index or by mask."""
+        correct = None if self.correct is None else self.correct[rows]
+        return Errors(self.rotation[rows], self.angles[rows], correct)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The middle of some errors."""
+
+    median: float  # degrees
+    mean: float  # degrees
+
+    @classmethod
+    def of(cls, error: NDArray[np.float64]) -> Spread:
+        """Of errors (N,) in radians."""
+        if not error.size:
+            return cls(float("nan"), float("nan"))
+        return cls(float(np.degrees(np.median(error))), float(np.degrees(np.mean(error))))
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Pose and category together: a wrong category counts as an error of π, as in the authors' evaluation."""
+
+    classification: float  # share of right categories
+    accuracy: Mapping[str, float]  # as of Summary, and the category is right too
+    error: Spread
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of one group of objects; the last three are None where no category was predicted."""
+    """The figures of one group of objects."""
 
     name: str
     objects: int
-    accuracy_pi_6: float  # share of errors below π/6
-    accuracy_pi_18: float  # share of errors below π/18
-    median_error: float  # degrees
-    mean_error: float  # degrees
-    classification: float | None = None  # share of right categories
-    joint_pi_6: float | None = None  # share of errors below π/6 that have the right category too
-    joint_pi_18: float | None = None
+    accuracy: Mapping[str, float]  # label of a threshold -> share of rotation errors below it
+    error: Spread  # of the rotation
+    area: Mapping[str, float]  # degrees -> area under the curve of accuracy up to there, 1 for no errors
+    angles: Mapping[str, Spread]  # azimuth, elevation and theta apart
+    joint: Joint | None = None  # None where no category was predicted
 
 
-def pose_accuracy(error: ArrayLike, threshold: float) -> float:
-    """Return the share of pose errors strictly below a threshold.
+def summarise(name: str, errors: Errors, thresholds: Mapping[str, float] = THRESHOLDS) -> Summary:
+    """Return the figures of one group of objects.
+
+    Args:
+        name: of the group.
+        errors: of its objects.
+        thresholds: label -> radians.
+    """
+    rotation = errors.rotation
+    summary = Summary(
+        name=name,
+        objects=len(rotation),
+        accuracy={label: _share(rotation < limit) for label, limit in thresholds.items()},
+        error=Spread.of(rotation),
+        area={str(limit): area_under_curve(rotation, np.radians(limit)) for limit in AREAS},
+        angles={angle: Spread.of(errors.angles[:, i]) for i, angle in enumerate(ANGLES)},
+    )
+    if errors.correct is None:
+        return summary
+    both = np.where(errors.correct, rotation, np.pi)
+    accuracy = {label: _share((both < limit) & errors.correct) for label, limit in thresholds.items()}
+    return replace(summary, joint=Joint(_share(errors.correct), accuracy, Spread.of(both)))
+
+
+def summarise_by(
+    codes: ArrayLike,
+    names: Sequence[str],
+    errors: Errors,
+    thresholds: Mapping[str, float] = THRESHOLDS,
+) -> list[Summary]:
+    """Return the figures of every group that has objects, in the order of the names.
+
+    Args:
+        codes: (N,), integers that say which of the names an object belongs to.
+        names: of the groups.
+        errors: of all objects.
+        thresholds: label -> radians.
+
+    Returns:
+        One summary a group; a group without objects is left out.
+
+    Raises:
+        ValueError: the lengths differ, or a code has no name.
+    """
+    codes = np.asarray(codes)
+    if codes.shape != errors.rotation.shape:
+        raise ValueError(
+            f"codes have the shape {codes.shape} and errors {errors.rotation.shape}; give one entry an object"
+        )
+    if codes.size and (codes.min() < 0 or codes.max() >= len(names)):
+        raise ValueError(f"codes run from 0 to {len(names) - 1}; got {codes.min()} to {codes.max()}")
+    # One sort makes every group a slice, instead of one pass over all objects for each.
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(names)))
+    members = [order[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return [
+        summarise(name, errors.of(group), thresholds)
+        for name, group in zip(names, members, strict=True)
+        if group.size
+    ]
+
+
+def average(name: str, summaries: Sequence[Summary]) -> Summary:
+    """Return the average of groups, in which a large group counts as much as a small one.
+
+    Args:
+        name: of the average.
+        summaries: at least one, all of the same thresholds.
+
+    Returns:
+        Every figure averaged, medians too; the objects are those of all groups.
+    """
+    objects = sum(summary.objects for summary in summaries)
+    return replace(_average(list(summaries)), name=name, objects=objects)
+
+
+def _average(figures: Sequence[Any]) -> Any:
+    """The average of figures, number by number through what holds them."""
+    first = figures[0]
+    if isinstance(first, Mapping):
+        return {key: _average([figure[key] for figure in figures]) for key in first}
+    if isinstance(first, Summary | Joint | Spread):
+        parts = {part.name: _average([getattr(f, part.name) for f in figures]) for part in fields(first)}
+        return type(first)(**parts)
+    return first if first is None or isinstance(first, str) else float(np.mean(figures))
+
+
+def area_under_curve(error: ArrayLike, limit: float) -> float:
+    """Return the area under the curve of accuracy against threshold, from 0 to a limit.
+
+    The exact integral, not a sum over steps: an error e is below the thresholds in (e, limit].
 
     Args:
         error: (N,), radians.
-        threshold: radians, such as `COARSE` (π/6) or `FINE` (π/18).
+        limit: radians.
 
     Returns:
-        A share in [0, 1]; NaN for no objects.
+        In [0, 1], as a share of what perfect predictions have; NaN for no objects.
     """
-    return _share(np.asarray(error) < threshold)
-
-
-def median_error(error: ArrayLike) -> float:
-    """Return the median of pose errors (N,) in radians, in degrees; NaN for no objects."""
     error = np.asarray(error, dtype=np.float64)
-    return float(np.degrees(np.median(error))) if error.size else float("nan")
-
-
-def mean_error(error: ArrayLike) -> float:
-    """Return the mean of pose errors (N,) in radians, in degrees; NaN for no objects."""
-    error = np.asarray(error, dtype=np.float64)
-    return float(np.degrees(np.mean(error))) if error.size else float("nan")
-
-
-def classification_accuracy(predicted: ArrayLike, true: ArrayLike) -> float:
-    """Return the share of objects whose predicted category is the true one.
-
-    Args:
-        predicted: (N,), category numbers or names.
-        true: (N,), of the same kind.
-
-    Returns:
-        A share in [0, 1]; NaN for no objects.
-
-    Raises:
-        ValueError: the lengths differ.
-    """
-    return _share(_same_length(predicted, true, "predicted", "true")[0] == np.asarray(true))
-
-
-def joint_accuracy(error: ArrayLike, correct: ArrayLike, threshold: float) -> float:
-    """Return the share of objects with a pose error below a threshold and the right category.
-
-    A wrong class counts as a wrong pose, whatever its error.
-
-    Args:
-        error: (N,), radians.
-        correct: (N,) of bool, whether the category is right.
-        threshold: radians.
-
-    Returns:
-        A share in [0, 1], never above `pose_accuracy` or `classification_accuracy`; NaN for no objects.
-
-    Raises:
-        ValueError: the lengths differ.
-    """
-    error, correct = _same_length(error, correct, "error", "correct")
-    return _share((error < threshold) & correct.astype(bool))
+    return float(np.mean(np.maximum(limit - error, 0)) / limit) if error.size else float("nan")
 
 
 def accuracy_curve(error: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float64]:
@@ -105,141 +194,67 @@ def accuracy_curve(error: ArrayLike, thresholds: ArrayLike) -> NDArray[np.float6
         thresholds: (T,), radians, in any order.
 
     Returns:
-        (T,) shares, each what `pose_accuracy` gives; NaN for no objects.
+        (T,) shares of errors strictly below each; NaN for no objects.
     """
     ordered = np.sort(np.asarray(error, dtype=np.float64))
     below = np.searchsorted(ordered, np.asarray(thresholds, dtype=np.float64), side="left")
     return below / ordered.size if ordered.size else np.full(below.shape, np.nan)
 
 
-def angle_to_bin(angle: ArrayLike, num_bins: int = NUM_BINS) -> NDArray[np.int64]:
-    """Return the bin of an angle: the class that the baselines predict, for all three angles alike.
+def angle_errors(predicted: ArrayLike, true: ArrayLike) -> NDArray[np.float64]:
+    """Return how far azimuth, elevation and theta are off, each by itself.
 
-    The circle is cut into equal bins from 0 on. An angle on a border belongs to the bin above it: bin k
-    holds 2πk/num_bins <= angle < 2π(k + 1)/num_bins, the borders being those float64 numbers. Angles are
-    periodic: 2π is in bin 0 again, and an elevation of -0.1 in the last bin.
-
-    Args:
-        angle: (...), radians, any range.
-        num_bins: how many bins go round the circle.
-
-    Returns:
-        (...) in [0, num_bins).
-
-    Raises:
-        ValueError: there is no bin, or an angle is not finite.
-    """
-    borders = _borders(num_bins)
-    angle = np.asarray(angle, dtype=np.float64)
-    if not np.isfinite(angle).all():
-        raise ValueError("an angle is NaN or infinite; leave out the objects without a pose")
-    # Of an angle a hair below 0 np.mod makes 2π itself, which has no border above it: the last bin, as it
-    # should be.
-    return np.searchsorted(borders, np.mod(angle, 2 * np.pi), side="right") - 1
-
-
-def bin_to_angle(index: ArrayLike, num_bins: int = NUM_BINS) -> NDArray[np.float64]:
-    """Return the middle of a bin, at most half a bin (4.5 degrees of 40 bins) from every angle in it.
+    Both viewpoints are first written with an elevation in [-π/2, π/2]: (a, e, t) is the same as
+    (a + π, π - e, t + π). Close to the poles azimuth and theta mean little: there they turn about one
+    axis.
 
     Args:
-        index: (...), integers in [0, num_bins).
-        num_bins: how many bins go round the circle.
+        predicted: (N, 3) azimuth, elevation and theta, radians of any range.
+        true: (N, 3).
 
     Returns:
-        (...), radians in [0, 2π); `angle_to_bin` of it is the index again.
-
-    Raises:
-        ValueError: there is no bin, or an index is outside the range.
+        (N, 3), radians in [0, π].
     """
-    borders = _borders(num_bins)
-    index = np.asarray(index)
-    if index.size and (index.min() < 0 or index.max() >= num_bins):
-        raise ValueError(f"bins run from 0 to {num_bins - 1}; got {index.min()} to {index.max()}")
-    return borders[index] + np.pi / num_bins
+    return np.abs(_half_turn(_upright(predicted) - _upright(true)))
 
 
-def summarise(name: str, error: ArrayLike, correct: ArrayLike | None = None) -> Summary:
-    """Return the figures of one group of objects.
+def _upright(viewpoint: ArrayLike) -> NDArray[np.float64]:
+    """Return the same viewpoints (N, 3) with elevations in [-π/2, π/2]."""
+    viewpoint = np.array(viewpoint, dtype=np.float64)
+    elevation = viewpoint[:, 1] = _half_turn(viewpoint[:, 1])
+    over = np.abs(elevation) > np.pi / 2
+    viewpoint[over] = np.pi + viewpoint[over] * [1, -1, 1]
+    return viewpoint
+
+
+def symmetric_error(predicted: ArrayLike, true: ArrayLike, fold: int) -> NDArray[np.float64]:
+    """Return the rotation error of objects that look the same after a turn about their vertical, z.
 
     Args:
-        name: of the group.
-        error: (N,), radians.
-        correct: (N,) of bool, whether the category is right; None where none was predicted.
+        predicted: (N, 3, 3) object-to-camera rotations.
+        true: (N, 3, 3).
+        fold: how many turns of 2π/fold bring the object back to itself; 0 for every turn, where what is left
+            is the angle between the two verticals.
 
     Returns:
-        The figures.
-
-    Raises:
-        ValueError: the lengths differ.
+        (N,), radians in [0, π]: the smallest error to any of the poses that look like the true one.
     """
-    pose = Summary(
-        name=name,
-        objects=np.size(error),
-        accuracy_pi_6=pose_accuracy(error, COARSE),
-        accuracy_pi_18=pose_accuracy(error, FINE),
-        median_error=median_error(error),
-        mean_error=mean_error(error),
-    )
-    if correct is None:
-        return pose
-    return replace(
-        pose,
-        classification=_share(correct),
-        joint_pi_6=joint_accuracy(error, correct, COARSE),
-        joint_pi_18=joint_accuracy(error, correct, FINE),
-    )
+    predicted, true = np.asarray(predicted, dtype=np.float64), np.asarray(true, dtype=np.float64)
+    if not fold:
+        up, wanted = predicted[..., 2], true[..., 2]
+        sine = np.linalg.norm(np.cross(up, wanted), axis=-1)
+        return np.arctan2(sine, (up * wanted).sum(axis=-1))
+    least = geometry.rotation_error(predicted, true)
+    for turn in 2 * np.pi * np.arange(1, fold) / fold:
+        about_z = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+        least = np.minimum(least, geometry.rotation_error(predicted, true @ about_z))
+    return least
 
 
-def summarise_by(
-    codes: ArrayLike, names: Sequence[str], error: ArrayLike, correct: ArrayLike | None = None
-) -> list[Summary]:
-    """Return the figures of every group that has objects, in the order of the names.
-
-    Args:
-        codes: (N,), integers that say which of the names an object belongs to.
-        names: of the groups.
-        error: (N,), radians.
-        correct: (N,) of bool, whether the category is right; None where none was predicted.
-
-    Returns:
-        One summary a group; a group without objects is left out.
-
-    Raises:
-        ValueError: the lengths differ, or a code has no name.
-    """
-    codes, error = _same_length(codes, error, "codes", "error")
-    if correct is not None:
-        correct = _same_length(correct, error, "correct", "error")[0]
-    if codes.size and (codes.min() < 0 or codes.max() >= len(names)):
-        raise ValueError(f"codes run from 0 to {len(names) - 1}; got {codes.min()} to {codes.max()}")
-    # One sort makes every group a slice, instead of one pass over all objects for each.
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=len(names)))
-    members = [order[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-    return [
-        summarise(name, error[group], None if correct is None else correct[group])
-        for name, group in zip(names, members, strict=True)
-        if group.size
-    ]
+def _half_turn(angle: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bring angles into [-π, π)."""
+    return np.mod(angle + np.pi, 2 * np.pi) - np.pi
 
 
-def _share(hits: ArrayLike) -> float:
-    hits = np.asarray(hits)
+def _share(hits: NDArray[np.bool_]) -> float:
     return float(np.count_nonzero(hits) / hits.size) if hits.size else float("nan")
-
-
-def _borders(num_bins: int) -> NDArray[np.float64]:
-    if num_bins < 1:
-        raise ValueError(f"num_bins is {num_bins}; at least one bin is needed")
-    return 2 * np.pi * np.arange(num_bins) / num_bins
-
-
-def _same_length(
-    left: ArrayLike, right: ArrayLike, left_name: str, right_name: str
-) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    left, right = np.asarray(left), np.asarray(right)
-    if left.shape != right.shape:
-        raise ValueError(
-            f"{left_name} has the shape {left.shape} and {right_name} {right.shape}; give one entry an object"
-        )
-    return left, right
