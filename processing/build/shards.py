@@ -4,7 +4,6 @@ A shard's files get their names when they are whole, and its marker is written a
 again continues where a build stopped.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from processing.build.plan import MAX_ROW_GROUP_PICTURES, Shard
 from processing.built import DERIVED_TABLES, TABLES, Run, shard_path
 from processing.crop import rows as object_centric
 from processing.ledger import NO_CAPTION, Account, ShardResult, WrittenFile, reason_of_objects
-from processing.runtime.store import NewFile, Place, StoreError, new_file, state_of
+from processing.runtime.store import NewFile, Place
 
 # Columns whose values repeat within a row group; a picture with several objects is stored once.
 _DICTIONARY_COLUMNS = ["image.bytes", "image.path", "image_id", "category_caption"]
@@ -150,7 +149,7 @@ class ShardWriter:
         self._rows = self._table_bytes = 0
 
     def __enter__(self) -> "ShardWriter":
-        self._sink = _HashingFile(new_file(self._folder / self._path))
+        self._sink = NewFile(self._folder / self._path)
         try:
             self._parquet = pq.ParquetWriter(
                 self._sink,
@@ -184,49 +183,9 @@ class ShardWriter:
         self._parquet.close()
         if not self._rows:
             return None
-        self._sink.commit()
-        state = state_of(self._folder / self._path)
-        if state is None or state.size != self._sink.size:
-            raise StoreError(
-                f"{self._folder / self._path}: changed as it was written; is another build at work?"
-            )
-        sha256 = self._sink.sha256.hexdigest()
+        state = self._sink.commit()
+        sha256 = self._sink.sha256
         return WrittenFile(self._path, state.size, sha256, self._rows, self._table_bytes, state.tag)
-
-
-class _HashingFile:
-    """A new file that knows the checksum of its bytes; once it is done, what is written goes nowhere."""
-
-    closed = False  # for pyarrow
-
-    def __init__(self, file: NewFile) -> None:
-        self._file = file
-        self._done = False
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: Any) -> None:
-        """Write and digest."""
-        if not self._done:
-            self.sha256.update(data)
-            self.size += len(data)
-            self._file.write(data)
-
-    def flush(self) -> None:
-        """Nothing: `commit` does it."""
-
-    def close(self) -> None:
-        """Nothing: `commit` or `discard` does it."""
-
-    def commit(self) -> None:
-        """Give the file its name."""
-        self._file.commit()
-        self._done = True
-
-    def discard(self) -> None:
-        """Throw the file away, unless it has its name."""
-        self._done = True
-        self._file.discard()
 
 
 def shard_schema(config: str) -> pa.Schema:

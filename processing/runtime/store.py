@@ -1,13 +1,12 @@
-"""Where a dataset stands: a folder of this machine, or one of an object store.
+"""Where a dataset stands: a folder of this machine, or one of any file system that fsspec knows.
 
-A place of this machine is a `pathlib.Path`. A place of a store is a `StorePath`, named by an fsspec URL such
-as s3://bucket/ImageNet3D; it has the few methods of Path whose promises a store can keep. What a store cannot
-do (rename, lock, keep a folder without files) is not imitated: the functions below do things the way of
-either.
+A place of this machine is a `pathlib.Path`. Any other is a `StorePath`, named by an fsspec URL such as
+s3://bucket/ImageNet3D; it has the few methods of Path whose promises all of them can keep.
 
-Either way a file has its name only when it is whole. On a disk it is written aside, flushed and renamed. On a
-store it is uploaded in parts, and the last request gives it its name; a process that is killed before leaves
-nothing that a reader could see. `docs/stores.md` says what else is promised.
+A file is written to a temporary one of this machine, and hashed there. On a disk that is beside its place: it
+is flushed and renamed, and has its name only when it is whole. To a store it is sent then; S3 and Google give
+it its name with the last request, other file systems may show the part that has arrived. So nothing there is
+taken for finished by its name alone: markers and manifest, written after it, hold sizes and checksums.
 """
 
 import hashlib
@@ -21,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import fsspec
 import pyarrow as pa
@@ -32,12 +31,7 @@ from ImageNet3D import shown_error
 UNFINISHED = ".unfinished"  # the ending of a hidden file that a killed process may leave behind
 _HALF_WRITTEN = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(UNFINISHED)}")
 
-# Of an upload; S3 takes at least 5 MiB and at most 10,000 parts. A worker holds one for each file it writes.
-PART_BYTES = 8 * 2**20
-
-# Stores where a file is uploaded in parts and then named, or thrown away, by fsspec's `commit` and `discard`;
-# and the extra that has their package.
-_STORES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}  # that have a protocol's package
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:://|::)")
 
 
@@ -53,23 +47,25 @@ class StoreError(OSError):
 
 @dataclass(frozen=True)
 class StorePath:
-    """A file or folder of an object store. It can be sent to other processes and machines.
+    """A file or folder that is not of this machine. It can be sent to other processes and machines.
 
     Attributes:
-        url: any fsspec URL of a store, without a slash at its end.
+        url: any fsspec URL, without a slash at its end.
     """
 
     url: str
 
     @property
     def fs(self) -> fsspec.AbstractFileSystem:
-        """The file system: one for each process and thread, none of which remembers what it listed."""
-        return fsspec.core.url_to_fs(self.url, use_listings_cache=False)[0]
+        """The file system: one for each process and thread, which is not to remember what it listed."""
+        fs = fsspec.core.url_to_fs(self.url)[0]
+        fs.invalidate_cache()
+        return fs
 
     @property
     def location(self) -> str:
         """The path inside the file system."""
-        return self.fs._strip_protocol(self.url)
+        return fsspec.get_filesystem_class(self.url.partition("://")[0])._strip_protocol(self.url)
 
     def __str__(self) -> str:
         return self.url
@@ -84,11 +80,7 @@ class StorePath:
 
     def is_file(self) -> bool:
         """Whether there is such a file."""
-        with told(self):
-            try:
-                return self.fs.info(self.location)["type"] == "file"
-            except FileNotFoundError:
-                return False
+        return state_of(self) is not None
 
     def read_bytes(self) -> bytes:
         """The content of a file."""
@@ -116,13 +108,18 @@ def place(where: str | os.PathLike[str] | StorePath) -> Place:
     """The place that a path or fsspec URL names; nothing is looked up.
 
     Raises:
-        PlaceError: for a store whose package is not installed, or where files cannot be finished in one step.
+        PlaceError: for a name that cannot be used, a file system that is not installed, or the Hub's.
     """
     if isinstance(where, StorePath):
         return where
     text = os.fspath(where)
+    if "\0" in text or not _is_unicode(text):
+        raise PlaceError(f"{text!a}: is no UTF-8, which not all libraries can open; name another folder")
     if (match := _URL.match(text)) is None:
-        return Path(text).absolute()  # the workers of a cluster are in folders of their own
+        path = Path(text)
+        with suppress(RuntimeError):  # nobody of that name: then it is the name of a folder
+            path = path.expanduser()
+        return path.absolute()  # the workers of a cluster are in folders of their own
     protocol, rest = match[1], text[match.end() :]
     if protocol in ("file", "local"):
         return Path(fsspec.core.url_to_fs(text)[1])
@@ -131,21 +128,27 @@ def place(where: str | os.PathLike[str] | StorePath) -> Place:
             f"{text}: every file written would be a commit there; build, verify and crop a folder of this "
             "machine, and `publish` a built one"
         )
-    if protocol not in _STORES:
-        raise PlaceError(
-            f"{text}: a file cannot be named there when it is whole; write to a local folder and copy that, "
-            "or name one on S3 (s3://) or Google Cloud Storage (gs://)"
-        )
+    if "::" in text:
+        raise PlaceError(f"{text}: name the folder itself, not one inside of something else")
     if not rest.strip("/"):
         raise PlaceError(f"{text}: name a folder, such as {protocol}://bucket/ImageNet3D")
-    if re.search(r"[?#]|(^|/)\.{1,2}(/|$)|//", rest.rstrip("/")):
+    if re.search(r"[?#]|(^|/)\.{1,2}(/|$)|//", rest.strip("/")):
         raise PlaceError(f"{text}: a folder on a store has no ?, #, //, . or .. in its name; name it plainly")
     try:
         fsspec.get_filesystem_class(protocol)
     except ImportError as error:
-        extra = f'pip install "imagenet3d-datasets[{_STORES[protocol]}]"'
+        extra = f'pip install "imagenet3d-datasets[{_EXTRAS[protocol]}]"' if protocol in _EXTRAS else error
         raise PlaceError(f"{text}: needs a package that is not installed: {extra}") from error
+    except ValueError as error:
+        raise PlaceError(f"{text}: {error}; name a folder, or the URL of one") from error
     return StorePath(text.rstrip("/"))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        return bool(text.encode()) or not text
+    except UnicodeEncodeError:
+        return False
 
 
 @contextmanager
@@ -161,11 +164,13 @@ def told(path: Place, missing_too: bool = False) -> Iterator[None]:
         missing = isinstance(error, FileNotFoundError) and not missing_too
         if isinstance(path, Path) or isinstance(error, StoreError) or missing:
             raise
-        if isinstance(error, PermissionError | FileNotFoundError):
-            remedy = "check the address, the credentials and what they allow"
+        if isinstance(error, NotImplementedError):
+            what, remedy = "this cannot be done there", "name a folder that can be written and listed"
+        elif isinstance(error, PermissionError | FileNotFoundError):
+            what, remedy = shown_error(error), "check the address, the credentials and what they allow"
         else:
-            remedy = "also when asked again; run the same command again to go on"
-        raise StoreError(f"{path}: {shown_error(error)}; {remedy}") from error
+            what, remedy = shown_error(error), "also when asked again; run the same command again to go on"
+        raise StoreError(f"{path}: {what}; {remedy}") from error
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -173,89 +178,86 @@ def told(path: Place, missing_too: bool = False) -> Iterator[None]:
 # --------------------------------------------------------------------------------------------------------
 
 
-class NewFile(Protocol):
-    """A file that is being written and has no name yet."""
-
-    def write(self, data: Any) -> object:
-        """Write bytes."""
-
-    def commit(self) -> None:
-        """Give the file its name; it is whole, and on the disk or the store, when this returns."""
-
-    def discard(self) -> None:
-        """Throw away what was written; nothing happens after `commit`."""
-
-
-def new_file(path: Place, aside: Path | None = None) -> NewFile:
-    """Begin a file.
-
-    Args:
-        aside: where it is written first, on the same disk as `path`; beside it where None.
-    """
-    if isinstance(path, Path):
-        # Not after the file's own name, which may be as long as a name can be.
-        return _NewLocalFile(path, aside or path.with_name(f".{attempt()}{UNFINISHED}"))
-    return _NewStoreFile(path)
-
-
 def attempt() -> str:
-    """An ending for temporary names: two machines may be at the same file, and have the same process ids."""
+    """A word for temporary names: two machines may be at the same file, and have the same process ids."""
     return uuid.uuid4().hex
-
-
-def write_whole(path: Place, data: bytes) -> None:
-    """Write a file so that its name never stands for half of it."""
-    if isinstance(path, StorePath):
-        with told(path, missing_too=True):
-            path.fs.pipe_file(path.location, data)
-        return
-    file = new_file(path)
-    try:
-        file.write(data)
-        file.commit()
-    finally:
-        file.discard()
-
-
-def write_all(folder: StorePath, files: Mapping[str, bytes]) -> None:
-    """Write files of a store's folder side by side, each of them whole or not at all."""
-    with told(folder, missing_too=True):
-        folder.fs.pipe({(folder / name).location: data for name, data in files.items()})
 
 
 _PUSHED_AT_ONCE = 8 * 2**20  # bytes
 
 
-class _NewLocalFile:
-    """Written aside, flushed to the disk, renamed."""
+class NewFile:
+    """A file that is being written and has no name yet; what is written after the end goes nowhere.
 
-    def __init__(self, path: Path, aside: Path) -> None:
-        self._path, self._aside = path, aside
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = aside.open("wb")
-        self._pushed = 0
+    Attributes:
+        size, sha256: of what has been written.
+    """
+
+    closed = False  # for pyarrow
+
+    def __init__(self, path: Place) -> None:
+        self._path = path
+        if isinstance(path, Path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not after the file's own name, which may be as long as a name can be.
+            self._aside = path.with_name(f".{attempt()}{UNFINISHED}")
+            self._stream: BinaryIO = self._aside.open("wb")
+        else:
+            handle, name = tempfile.mkstemp(UNFINISHED, "imagenet3d-")
+            self._aside, self._stream = Path(name), os.fdopen(handle, "wb")
+        self._pushed = self.size = 0
+        self._digest = hashlib.sha256()
+        self._done = False
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal."""
+        return self._digest.hexdigest()
 
     def write(self, data: Any) -> None:
-        """Write, and have the disk work meanwhile, so that `commit` need not wait for all of it."""
+        """Write bytes, and have the disk work meanwhile, so that `commit` need not wait for all of it."""
+        if self._done:
+            return
         self._stream.write(data)
-        if self._stream.tell() - self._pushed >= _PUSHED_AT_ONCE and hasattr(os, "posix_fadvise"):
+        self._digest.update(data)
+        self.size += len(data)
+        if self.size - self._pushed >= _PUSHED_AT_ONCE and hasattr(os, "posix_fadvise"):
             self._stream.flush()
             # Linux begins to write what it is told to forget.
             os.posix_fadvise(self._stream.fileno(), self._pushed, 0, os.POSIX_FADV_DONTNEED)
-            self._pushed = self._stream.tell()
+            self._pushed = self.size
 
-    def commit(self) -> None:
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        _give_name(self._aside, self._path)
+    def flush(self) -> None:
+        """Nothing, and the same for `close`: `commit` or `discard` do it."""
+
+    close = flush
+
+    def commit(self) -> "FileState":
+        """Give the file its name; it is whole, and on the disk or the store, when this returns."""
+        if isinstance(self._path, Path):
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+            _give_name(self._aside, self._path)
+        else:
+            self._stream.close()
+            with told(self._path, missing_too=True):
+                _make_folder(self._path)
+                self._path.fs.put_file(str(self._aside), self._path.location)
+            self._aside.unlink()
+        self._done = True
+        if (state := state_of(self._path)) is None or state.size != self.size:
+            raise StoreError(f"{self._path}: changed as it was written; is another command at work there?")
+        return state
 
     def discard(self) -> None:
-        try:
-            self._stream.close()
-        finally:
-            self._aside.unlink(missing_ok=True)
+        """Throw away what was written; nothing happens after `commit`."""
+        if not self._done:
+            self._done = True
+            try:
+                self._stream.close()
+            finally:
+                self._aside.unlink(missing_ok=True)
 
 
 def _give_name(temporary: Path, final: Path) -> None:
@@ -269,41 +271,37 @@ def _give_name(temporary: Path, final: Path) -> None:
             os.close(folder)
 
 
-class _NewStoreFile:
-    """Uploaded in parts as it is written, and the last request names it; a small one is sent in one."""
+def _make_folder(path: StorePath) -> None:
+    """The folder of a file, where folders are more than names: elsewhere this asks for nothing."""
+    if not _has_names_only(path):
+        path.fs.makedirs(path.fs._parent(path.location), exist_ok=True)
 
-    def __init__(self, path: StorePath) -> None:
-        self._path = path
-        self._start = bytearray()  # until there is enough for a part
-        self._upload: Any = None
 
-    def write(self, data: Any) -> None:
-        if self._upload is None:
-            self._start += data
-            if len(self._start) < PART_BYTES:
-                return
-            data, self._start = self._start, bytearray()
-            with told(self._path, missing_too=True):
-                fs, location = self._path.fs, self._path.location
-                self._upload = fs.open(location, "wb", block_size=PART_BYTES, autocommit=False)
-        with told(self._path, missing_too=True):
-            self._upload.write(data)
+def _has_names_only(path: StorePath) -> bool:
+    return path.url.partition("://")[0] in _EXTRAS
 
-    def commit(self) -> None:
-        if self._upload is None:
-            write_whole(self._path, bytes(self._start))
-            return
-        with told(self._path, missing_too=True):
-            self._upload.close()
-            self._upload.commit()
-        self._upload = None
 
-    def discard(self) -> None:
-        upload, self._upload = self._upload, None
-        if upload is not None:
-            with suppress(Exception):  # the store may be gone, which is why this file is thrown away
-                upload.discard()
-            upload.closed = True  # or it would be uploaded when it is collected
+def write_whole(path: Place, data: bytes) -> None:
+    """Write a small file; on a disk, S3 and Google its name never stands for half of it."""
+    if isinstance(path, StorePath):
+        with told(path, missing_too=True):
+            _make_folder(path)
+            path.fs.pipe_file(path.location, data)
+        return
+    file = NewFile(path)
+    try:
+        file.write(data)
+        file.commit()
+    finally:
+        file.discard()
+
+
+def write_all(folder: StorePath, files: Mapping[str, bytes]) -> None:
+    """Write files of a store's folder, side by side where the file system can, each as `write_whole` does."""
+    with told(folder, missing_too=True):
+        for name in {name.rpartition("/")[0]: name for name in files}.values():
+            _make_folder(folder / name)
+        folder.fs.pipe({(folder / name).location: data for name, data in files.items()})
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -492,12 +490,14 @@ def on_this_machine(folder: Place, names: Iterable[str]) -> Iterator[Path]:
 
 def remove(folder: Place, names: Iterable[str]) -> None:
     """Remove files of a folder, and folders that are empty after it; what is not there does no harm."""
+    if isinstance(folder, StorePath):
+        _delete(folder, sorted(files_below(folder).keys() & set(names)))
+        return
     for name in names:
         (folder / name).unlink(missing_ok=True)
-        if isinstance(folder, Path):
-            with suppress(OSError):  # not empty, not there, or a link
-                for parent in list(Path(name).parents)[:-1]:
-                    (folder / parent).rmdir()
+        with suppress(OSError):  # not empty, not there, or a link
+            for parent in list(Path(name).parents)[:-1]:
+                (folder / parent).rmdir()
 
 
 def half_written(folder: Place) -> list[str]:
@@ -511,12 +511,15 @@ def remove_tree(folder: Place) -> None:
         if folder.is_dir():
             shutil.rmtree(folder)
         return
-    locations = [(folder / name).location for name in files_below(folder)]
-    patterns = {
-        location for location in locations if re.search(r"[*?[]", location)
-    }  # fsspec would expand them
+    _delete(folder, list(files_below(folder)))
+
+
+def _delete(folder: StorePath, names: Sequence[str]) -> None:
+    """Remove files that are there; a store is asked once for a thousand of them."""
+    locations = [(folder / name).location for name in names]
+    patterns = [at for at in locations if re.search(r"[*?[]", at)]  # fsspec would expand them
     with told(folder):
-        if plain := [location for location in locations if location not in patterns]:
+        if plain := [at for at in locations if at not in patterns]:
             folder.fs.rm(plain)
-        for location in patterns:
-            folder.fs.rm_file(location)
+        for at in patterns:
+            folder.fs.rm_file(at)
