@@ -7,8 +7,10 @@ alone takes a second.
 """
 
 import re
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
@@ -29,13 +31,18 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _interrupted)
         try:
             command(*args, **kwargs)
         except click.ClickException:
             raise
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # another would end this without the message
-            raise click.ClickException("interrupted; run the same command again to go on") from None
+            raise click.ClickException(_INTERRUPTED) from None
+        except MemoryError as error:
+            raise click.ClickException(
+                f"there is not enough memory ({error}); give the command more, or fewer --workers"
+            ) from error
         except ImportError as error:  # an extra is not installed
             raise click.UsageError(str(error)) from error
         except Exception as error:
@@ -47,6 +54,28 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
             raise
 
     return run
+
+
+_INTERRUPTED = "interrupted; run the same command again to go on"
+_PATIENCE = 1  # seconds from Ctrl-C to the end
+
+
+def _interrupted(*_: object) -> None:
+    """End a command at the first Ctrl-C, in any case.
+
+    Some code drops what is raised in it and goes on: of packages, while they are imported, and of Python,
+    while an object is deleted. Wherever a command ends, what has a name is whole, and its workers end with it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # another would end this without the message
+
+    def end() -> None:
+        os.write(2, f"Error: {_INTERRUPTED}\n".encode())
+        os._exit(1)
+
+    patience = threading.Timer(_PATIENCE, end)
+    patience.daemon = True
+    patience.start()
+    raise KeyboardInterrupt
 
 
 class _NameOf(click.ParamType):

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +48,8 @@ from processing.crop import pixels
 from processing.ledger import Report, ShardResult, report_of
 from processing.runtime.cluster import joined, there, view_of
 from processing.runtime.fingerprint import code_fingerprint
-from processing.runtime.store import Place, files_below, place, read_all, write_whole
-from processing.runtime.tasks import Task, run
+from processing.runtime.store import Place, files_below, half_written, place, read_all, remove, write_whole
+from processing.runtime.tasks import Task, run, stage
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -102,10 +102,15 @@ def build(
     folder, size = place(out), parsed_size(shard_size)
     options = {"configs": sorted(configs), "shard_size": size, "seed": seed}
     refuse_strangers(folder)
-    with joined(scheduler) as client, locked(folder), _told_of_a_full_disk(folder):
-        survey = ImageNet3D.survey(RawTree(raw), captions, seed, corrections)
+    with ExitStack() as stack:
+        client = stack.enter_context(joined(scheduler))
+        with stage("build: reads the lists of the release"):
+            survey = ImageNet3D.survey(RawTree(raw), captions, seed, corrections)
         tables = _tables(survey, configs)
         work = Run(folder, build_key(survey, tables, options))
+        # Nothing is made before it is known what to build.
+        stack.enter_context(_told_of_a_full_disk(folder))
+        stack.enter_context(locked(folder))
         replaced = replaced_configs(work, tables)
         planned = plan.plan_shards(survey, size) if _reads_pictures(tables) else []
         beside = references.plan_references(survey, tables, size)
@@ -123,6 +128,7 @@ def build(
         if not _has_rows(sizes, tables):
             raise ReleaseError(f"{report}\n\n{raw}: has no row for any config; the findings above say why")
         _check_undisturbed(work, results)
+        remove(folder, half_written(folder))  # by workers of this build that were lost
         pages = _describe(work, files, survey, sizes, results)
         _write_manifest(work, options, planned, results, report, pages)
     report.notes += _notes(configs, tables, replaced)
@@ -245,17 +251,17 @@ def _tasks(
     tables: Sequence[str],
     work: Run,
 ) -> Iterator[Task[ShardResult]]:
-    """What workers do; categories are counted after it."""
+    """What workers do, what takes longest first; categories are counted after it."""
+    for shard in beside:
+        if shard.config == "cad":
+            arguments = (survey.release, shard, work)
+            yield Task(references.write_meshes, arguments, len(shard.meshes), shard.name, "meshes")
     of_pictures = [name for name in tables if name not in REFERENCE_TABLES]
     if _reads_pictures(tables):
         for shard in planned:
             arguments = (survey.release, shard, of_pictures, work)
             yield Task(shards.write_shard, arguments, len(shard.entries), shard.name)
         yield from count_tasks(survey, of_pictures)
-    for shard in beside:
-        if shard.config == "cad":
-            arguments = (survey.release, shard, work)
-            yield Task(references.write_meshes, arguments, len(shard.meshes), shard.name)
 
 
 def _reads_pictures(tables: Sequence[str]) -> bool:
@@ -283,7 +289,8 @@ def _describe(
     work: Run, files: Collection[str], survey: Survey, sizes: Sizes, results: Sequence[ShardResult]
 ) -> list[str]:
     """Write what tells of the shards, the card last; the paths."""
-    plots = draw_figures(work.folder)
+    with stage("build: draws figures"):
+        plots = draw_figures(work.folder)
     figures = [*plots, camera_figure()]
     pages = [*(figure.path for figure in figures), DATASHEET, CROISSANT, CARD]
     pages += [CORRECTIONS] if survey.corrections else []

@@ -9,11 +9,7 @@ a release that it does not see for missing pictures.
 import hashlib
 import pickle
 import socket
-import statistics
 import sys
-import time
-import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,9 +30,6 @@ from processing.runtime.tasks import ClusterError, Elsewhere, Result, Results, T
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-
-# A task that takes so many times as long as one of its size is begun on an idle worker too.
-LATE = 3
 
 WITNESSES = 8  # annotations of the release that a worker must read as they are read here
 
@@ -120,9 +113,6 @@ def there(client: "Client | None", view: View) -> Elsewhere | None:
 def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Results[Result]:
     """Do all tasks: the number of a task and its result, as they come.
 
-    When all have begun, one that is late is begun once more, by a worker that is idle. Whichever is first
-    counts; both write the same bytes.
-
     Leaving early cancels what is queued. A task that a worker is at goes on there: what it finishes, the next
     run of the same command need not do again, and a folder that another command has begun it leaves alone.
 
@@ -130,108 +120,56 @@ def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Results
         ClusterError: if the scheduler is lost, or a worker has another view or other code.
         WorkerDiedError: if the workers that are given one task go on dying. What a task raises is raised.
     """
-    attempts = _Attempts(client, view, tasks)
-    waiting = iter(range(len(tasks)))
-    told = False
+    from distributed import as_completed
+
+    if not client.nthreads():
+        tqdm.write(f"{client.scheduler.address}: has no worker; waiting for one", file=sys.stderr)
+    expected, waiting = sight(view), iter(enumerate(tasks))
+    running: dict[Future, int] = {}
+
+    def begin(count: int) -> "list[Future]":
+        """Give tasks to the cluster: a few at a time, for the list of a release's files goes with each."""
+        begun = []
+        for number, task in islice(waiting, count):
+            call = pickle.dumps(_Call(view, expected, task))
+            begun.append(client.submit(pickle.loads, call, pure=False))
+            running[begun[-1]] = number
+        return begun
+
     try:
-        while attempts.left:
-            alone = not client.nthreads()
-            if alone and not told:
-                tqdm.write(f"{client.scheduler.address}: has no worker; waiting for one", file=sys.stderr)
-            told = alone
-            for number in islice(waiting, attempts.room()):
-                attempts.begin(number)
-            for number in islice(attempts.late(), attempts.room()):
-                attempts.begin(number)
-            yield from attempts.finished()
+        done = as_completed(begin(2))
+        for future in done:
+            number = running.pop(future)
+            yield number, _result(client, future, tasks[number].name)
+            done.update(begin(max(1, 2 * sum(client.nthreads().values()) - len(running))))
     finally:
-        attempts.cancel()
-
-
-class _Attempts:
-    """What the cluster is at: tasks, some of them twice."""
-
-    def __init__(self, client: "Client", view: View, tasks: Sequence[Task[Any]]) -> None:
-        self._client, self._view, self._tasks = client, view, tasks
-        self._expected, self._run = sight(view), uuid.uuid4().hex
-        self._running: dict[Future, tuple[int, float]] = {}  # number of the task, when it began
-        self._begun = Counter[int]()
-        self._pace: list[float] = []  # seconds a picture, of the tasks that are done
-        self.left = set(range(len(tasks)))  # numbers of those without a result
-
-    def room(self) -> int:
-        """How many more can begin: no worker has a queue, which would be stuck if that worker were."""
-        threads = max(1, sum(self._client.nthreads().values()))
-        return max(0, threads - len(self._running))  # a worker may have died since
-
-    def begin(self, number: int) -> None:
-        """Give a task to the cluster."""
-        task = self._tasks[number]
-        call = pickle.dumps(_Call(self._view, self._expected, task))
-        self._begun[number] += 1
-        key = f"{task.function.__name__}-{self._run}-{number}-{self._begun[number]}"
-        future = self._client.submit(pickle.loads, call, key=key, pure=False)
-        self._running[future] = number, time.monotonic()
-
-    def late(self) -> Iterator[int]:
-        """The tasks that take so long that it is time for another worker to try."""
-        if not self._pace:
-            return
-        pace, now = statistics.median(self._pace), time.monotonic()
-        for number, began in list(self._running.values()):
-            expected = max(1.0, pace * self._tasks[number].pictures)
-            if self._begun[number] == 1 and now - began > LATE * expected:
-                yield number
-
-    def finished(self) -> Iterator[tuple[int, Any]]:
-        """The number and result of what has finished, when anything has or after a second."""
-        from distributed import CancelledError, wait
-
-        try:
-            with self._client.as_current(), suppress(TimeoutError):
-                wait(list(self._running), timeout=1, return_when="FIRST_COMPLETED")
-        except CancelledError as error:
-            raise self._lost() from error
-        for future in [future for future in self._running if future.done()]:
-            number, began = self._running.pop(future)
-            if number not in self.left:
-                continue  # begun twice; what became of the slower one does not matter
-            self._pace.append((time.monotonic() - began) / max(1, self._tasks[number].pictures))
-            result = self._result(future, self._tasks[number].name)
-            self.left.remove(number)
-            yield number, result
-
-    def _result(self, future: "Future", name: str) -> Any:
-        from distributed import CancelledError, KilledWorker
-
-        try:
-            return future.result()
-        except KilledWorker as error:
-            raise WorkerDiedError(
-                f"{name}: {error.allowed_failures + 1} workers died at it, the last on "
-                f"{error.last_worker.address}, perhaps for want of memory; look at their logs, give workers "
-                "more memory, and run the same command again to go on"
-            ) from error
-        except (ImportError, AttributeError) as error:
-            if isinstance(error, AttributeError) and "Can't get attribute" not in str(error):
-                raise
-            raise ClusterError(
-                f"a worker of {self._client.scheduler.address} cannot import this command's code ({error}); "
-                "install it on all machines: pip install --editable . in the folder of this project"
-            ) from error
-        except CancelledError as error:
-            raise self._lost() from error
-
-    def _lost(self) -> ClusterError:
-        return ClusterError(
-            f"{self._client.scheduler.address}: the scheduler was lost; start it again, and run the same "
-            "command to go on"
-        )
-
-    def cancel(self) -> None:
-        """Give up what has not finished."""
         with suppress(Exception):  # of a scheduler that is gone
-            self._client.cancel(list(self._running))
+            client.cancel(list(running))
+
+
+def _result(client: "Client", future: "Future", name: str) -> Any:
+    from distributed import CancelledError, KilledWorker
+
+    address = client.scheduler.address
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise WorkerDiedError(
+            f"{name}: {error.allowed_failures + 1} workers died at it, the last on "
+            f"{error.last_worker.address}, perhaps for want of memory; look at their logs, give workers "
+            "more memory, and run the same command again to go on"
+        ) from error
+    except (ImportError, AttributeError) as error:
+        if isinstance(error, AttributeError) and "Can't get attribute" not in str(error):
+            raise
+        raise ClusterError(
+            f"a worker of {address} cannot import this command's code ({error}); install it on all machines: "
+            "pip install --editable . in the folder of this project"
+        ) from error
+    except CancelledError as error:
+        raise ClusterError(
+            f"{address}: the scheduler was lost; start it again, and run the same command to go on"
+        ) from error
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -300,7 +238,7 @@ def _remedy(what: str, view: View) -> str:
 
 def sight(view: View) -> dict[str, str]:
     """What this process sees of all that a result depends on: what -> its state."""
-    seen = {"the code of ImageNet3D": _code(), **_versions()}
+    seen = {"the code of ImageNet3D": code_fingerprint()[:12], **_versions()}
     try:
         seen[str(view.file)] = _digest(view.file.read_bytes())
     except OSError as error:
@@ -322,10 +260,6 @@ def _versions() -> dict[str, str]:
         **{name: metadata.version(name) for name in names},
         "Pillow and its resizer": str(pixels.libraries()),
     }
-
-
-def _code() -> str:
-    return code_fingerprint()[:12]
 
 
 def _digest(data: bytes) -> str:
