@@ -64,7 +64,7 @@ def _interrupted(*_: object) -> None:
     """End a command at the first Ctrl-C, in any case.
 
     Some code drops what is raised in it and goes on: of packages, while they are imported, and of Python,
-    while an object is deleted. Wherever a command ends, what has a name is whole, and its workers end with it.
+    while an object is deleted. Wherever a command ends, what has a name is whole, and its workers end too.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # another would end this without the message
 
