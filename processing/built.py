@@ -310,7 +310,7 @@ def _text(path: Place) -> str:
     try:
         return read_file(path, _MAX_BYTES).decode()
     except UnicodeDecodeError as error:
-        raise DamagedError(f"{path}: is no text") from error
+        raise DamagedError(f"{path}: is no text; it is not as it was written") from error
 
 
 def finding_counts(findings: Iterable[tuple[str, Finding]]) -> dict[str, int]:

@@ -8,6 +8,7 @@ beside shards that are missing.
 import errno
 import hashlib
 import json
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import datasets
 import numpy as np
 import pyarrow as pa
+from tqdm import tqdm
 
 import ImageNet3D
 from ImageNet3D import PUBLISHED_CONFIGS, Entry, RawTree, ReleaseError, Survey
@@ -41,9 +43,10 @@ from processing.built import (
     locked,
     shard_path,
 )
-from processing.card.card import Sizes, config_sizes, write_card
+from processing.card.card import DATASHEET as DATASHEET_SOURCE
+from processing.card.card import TEMPLATE, Sizes, config_sizes, write_card
 from processing.card.croissant import write_croissant
-from processing.card.figures import camera_figure, can_draw, draw_figures
+from processing.card.figures import CAMERA, camera_figure, can_draw, draw_figures
 from processing.crop import pixels
 from processing.ledger import Report, ShardResult, report_of
 from processing.runtime.cluster import joined, there, view_of
@@ -102,6 +105,13 @@ def build(
     folder, size = place(out), parsed_size(shard_size)
     options = {"configs": sorted(configs), "shard_size": size, "seed": seed}
     refuse_strangers(folder)
+    _look_for_sources()
+    if found := sorted(set("*?[") & set(str(folder))):
+        tqdm.write(
+            f"{folder}: `datasets` takes {' '.join(found)} in a path for a pattern and will not load a folder "
+            "from there; move it when it is built, or name another",
+            file=sys.stderr,
+        )
     with ExitStack() as stack:
         client = stack.enter_context(joined(scheduler))
         with stage("build: reads the lists of the release"):
@@ -131,15 +141,27 @@ def build(
         remove(folder, half_written(folder))  # by workers of this build that were lost
         pages = _describe(work, files, survey, sizes, results)
         _write_manifest(work, options, planned, results, report, pages)
-    report.notes += _notes(configs, tables, replaced)
+    report.notes += _notes(configs, tables, replaced, sizes)
     return report
 
 
-def _notes(configs: Sequence[str], tables: Sequence[str], replaced: Collection[str]) -> Iterator[str]:
+def _look_for_sources() -> None:
+    """Raise BuildError where a file that the card is made of is not installed, before hours of work."""
+    for path in (TEMPLATE, DATASHEET_SOURCE, CAMERA):
+        if not path.is_file():
+            raise BuildError(f"{path}: is missing; install the package again")
+
+
+def _notes(
+    configs: Sequence[str], tables: Sequence[str], replaced: Collection[str], sizes: Sizes
+) -> Iterator[str]:
     """What a build would be expected to have and has not, and what it has replaced."""
     if replaced:
         names = ", ".join(sorted(replaced))
         yield f"a finished build of other input, options or code, with {names}, was there and is replaced"
+    for table in tables:
+        if table not in sizes and (not configs or table in configs):
+            yield f"{table} has no row, so that config is left out; the table above says why"
     if not can_draw():
         yield NO_PLOTS
     if not configs and "captions" not in tables:

@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from processing.built import (
+    ALL_TABLES,
     BOOKKEEPING,
+    FIGURES,
     FINISHED_BY,
     LEDGER,
     BuildError,
@@ -19,10 +21,17 @@ from processing.built import (
 from processing.runtime.store import Place, files_below, half_written, remove, remove_tree
 
 
-def refuse_a_file(folder: Place) -> None:
-    """Raise BuildError where a file has the folder's name."""
-    if isinstance(folder, Path) and folder.exists() and not folder.is_dir():
-        raise BuildError(f"{folder}: is a file; name a folder")
+def refuse_a_file(folder: Place, inside: Iterable[str] = ()) -> None:
+    """Raise BuildError where something else has a folder's name: a file, or a link that leads nowhere.
+
+    Args:
+        inside: folders in the folder that are to be one, too.
+    """
+    if not isinstance(folder, Path):
+        return
+    for path in (folder, *(folder / name for name in inside)):
+        if (path.exists() or path.is_symlink()) and not path.is_dir():
+            raise BuildError(f"{path}: is a file, or a link that leads nowhere; name or make a folder")
 
 
 def refuse_strangers(folder: Place) -> None:
@@ -31,7 +40,7 @@ def refuse_strangers(folder: Place) -> None:
     Raises:
         BuildError: names the first of them.
     """
-    refuse_a_file(folder)
+    refuse_a_file(folder, (*ALL_TABLES, FIGURES, BOOKKEEPING))
     if others := strangers(folder, files_below(folder)):
         raise BuildError(
             f"{folder}: holds {ascii(others[0])[1:-1]}, which no build made; move it elsewhere, or name "

@@ -158,6 +158,7 @@ class ShardWriter:
                 use_dictionary=self._dictionary_columns,
                 dictionary_pagesize_limit=_DICTIONARY_LIMIT,
                 write_page_checksum=True,
+                write_page_index=True,  # readers of the Hub fetch ranges of pages by it
             )
         except BaseException:
             self._sink.discard()

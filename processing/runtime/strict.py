@@ -12,6 +12,7 @@ from ImageNet3D import shown
 
 Value = TypeVar("Value")
 
+_REMEDY = "it is not as it was written: get it anew, or build anew"
 _PLAIN_PATH = re.compile(r"(?!/)(?:(?:^|/)(?!\.{1,2}(?:/|$))[^/\\\x00-\x1f\x7f]+)+")
 
 
@@ -43,12 +44,14 @@ class Field:
         try:
             return cls(file, "", json.loads(data, parse_constant=_refuse))
         except (ValueError, RecursionError) as error:
-            raise DamagedError(f"{file}: is no JSON that can be read ({shown(str(error))})") from error
+            raise DamagedError(
+                f"{file}: is no JSON that can be read ({shown(str(error))}); {_REMEDY}"
+            ) from error
 
     def refuse(self, expected: str) -> NoReturn:
         """Raise DamagedError."""
         where = f"{self.file}: {shown(self.name)}" if self.name else self.file
-        raise DamagedError(f"{where} is {shown(self.value)}, not {expected}")
+        raise DamagedError(f"{where} is {shown(self.value)}, not {expected}; {_REMEDY}")
 
     def __getitem__(self, key: str) -> Field:
         if not isinstance(self.value, dict):
