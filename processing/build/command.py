@@ -108,7 +108,7 @@ def build(
     _look_for_sources()
     if found := sorted(set("*?[") & set(str(folder))):
         tqdm.write(
-            f"{folder}: `datasets` takes {' '.join(found)} in a path for a pattern and will not load a folder "
+            f"{folder}: `datasets` takes {' '.join(found)} in a path for a pattern and loads no folder "
             "from there; move it when it is built, or name another",
             file=sys.stderr,
         )

@@ -81,11 +81,11 @@ class TestManifest:
         copy = shutil.copytree(made, tmp_path / "hub", ignore=shutil.ignore_patterns(".*"))
         found = read_built(copy)
         assert found.ledger is None
-        assert found.manifest.findings == {"pose_missing": 1}
+        assert found.manifest.findings == {"pose_incomplete": 1}
         assert found.manifest.books.accounts["pose", "train"].to_dict() == {
             "read": 2,
             "written": 1,
-            "left_out": {"pose_missing": 1},
+            "left_out": {"pose_incomplete": 1},
         }
 
     def test_a_folder_that_is_none(self, out: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ class TestDamaged:
         ids=["empty", "null", "list", "cut", "no text", "bare", "deep", "deep object", "no number"],
     )
     def test_what_is_no_manifest(self, data: bytes) -> None:
-        with pytest.raises(DamagedError, match="^FILE"):
+        with pytest.raises(DamagedError, match=r"^FILE"):
             Manifest.from_json(data, "FILE")
 
     @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner)))
@@ -167,7 +167,7 @@ class TestDamaged:
     ) -> None:
         (out / name).write_text('{"files": 3}')
         before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-        with pytest.raises(DamagedError, match=f"{name}: "):
+        with pytest.raises(DamagedError, match=f"{name}\\b.* not "):
             again(raw, out)
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
@@ -256,7 +256,7 @@ class TestFolders:
     def test_a_name_that_is_a_pattern_is_told_before_the_build(
         self, raw: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        with pytest.raises(ValueError, match="unknown"):
+        with pytest.raises(ValueError, match="no row for any config"):
             build(raw, tmp_path / "a[1]", configs=["unknown"], workers=1)
         assert "takes [ in a path for a pattern" in capsys.readouterr().err
 
