@@ -6,8 +6,8 @@ What a command needs is imported when it is called, so that help and wrong usage
 alone takes a second.
 """
 
-import re
 import os
+import re
 import signal
 import sys
 import threading
