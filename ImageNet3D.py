@@ -76,8 +76,6 @@ __version__ = "1.0.0"
 
 REPOSITORY = "ccvl/ImageNet3D"
 RAW_ARCHIVE = "imagenet3d_v1.zip"
-# The tag that `python -m processing publish` gives the release this file reads.
-RAW_REVISION = f"v{__version__}"
 
 # A label id is a position in CATEGORIES, published with every row. Never reorder, rename or insert: the
 # categories of a later release go to the end of LATER_CATEGORIES.
@@ -106,6 +104,17 @@ CATEGORIES_V1 = tuple(
 LATER_CATEGORIES: tuple[str, ...] = ()
 CATEGORIES = CATEGORIES_V1 + LATER_CATEGORIES
 CATEGORY_IDS: Mapping[str, int] = MappingProxyType({name: i for i, name in enumerate(CATEGORIES)})
+
+# Spellings in the annotation tool and in older scripts -> what the authors call the category now. They are
+# told, never merged: nothing says that such a folder holds the same pictures.
+OLD_SPELLINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "billbard_table": "billiard_table",
+        "trolley_bus": "trolleybus",
+        "tennis_table": "table_tennis_table",
+        "babby_buggy": "baby_buggy",
+    }
+)
 
 # The 63 categories an open-vocabulary model may train on; it is tested on all the others.
 KNOWN_CATEGORIES = frozenset(
@@ -211,13 +220,17 @@ CATEGORY_COUNTS = tuple(
 )
 
 
-def config_features(config: str) -> datasets.Features:
+def config_features(config: str, categories: Sequence[str] = CATEGORIES) -> datasets.Features:
     """The typed columns of a config.
+
+    Args:
+        categories: the names of label ids, `CATEGORIES` first; a release with more has them in
+            `Release.categories`.
 
     Raises:
         ValueError: for a name that is not in `PUBLISHED_CONFIGS`.
     """
-    value, label = datasets.Value, datasets.ClassLabel(names=list(CATEGORIES))
+    value, label = datasets.Value, datasets.ClassLabel(names=list(categories))
     image = {"image": datasets.Image()}
     size = {"width": value("int32"), "height": value("int32")}
     if config in ("pose", "open_vocab_known", "open_vocab_unknown", "object_centric"):
@@ -303,8 +316,7 @@ _REASONS = (
     Reason("name_collision", KEPT, "two names differ in case or Unicode form only"),
     Reason("file_unexpected", LEFT_OUT, "a name does not belong in images/, annotations/, lists/ or CAD/",
            "no list names it and no column is made of it"),
-    Reason("category_unknown", LEFT_OUT, "a folder is none of CATEGORIES; append it to LATER_CATEGORIES",
-           "a label is one of CATEGORIES, and the published ids must not move"),
+    Reason("category_unknown", KEPT, "a category is none of CATEGORIES; its label stands behind theirs"),
     Reason("list_not_text", LEFT_OUT, "a list is not UTF-8 text", "no image id can be read from it"),
     Reason("list_bom", KEPT, "a list begins with a byte order mark"),
     Reason("list_crlf", KEPT, "a list has Windows line ends"),
@@ -397,6 +409,8 @@ _REASONS = (
     Reason("caption_wrong_type", LEFT_OUT, "a caption is not text", "a caption column holds text"),
     Reason("caption_without_picture", LEFT_OUT, "a caption's picture or category is not in the release",
            "every row of captions is a picture, and there is none"),
+    Reason("caption_conflict", LEFT_OUT, "a picture or category has another caption already, which is used",
+           "a row has one caption of its picture and one of its category"),
 )
 # fmt: on
 REASONS: Mapping[str, Reason] = MappingProxyType({reason.code: reason for reason in _REASONS})
@@ -712,23 +726,25 @@ class RawTree:
         archive.fp = _RemoteFile(self._fs, self._location, self._size, blocks)
         return archive
 
-    def read_beside(self, name: str) -> bytes | None:
-        """A file next to the zip, or next to the folder that holds images/; None if there is none to see.
+    def captions_beside(self) -> dict[str, bytes]:
+        """Name -> bytes of files with captions next to the zip, or next to the folder that holds images/.
 
-        A web server is not asked: what it answers for a file that it lacks may be anything.
+        They are in a folder `captions`, or have "caption" in their name. A web server is not asked: what it
+        answers for a file that it lacks may be anything.
 
         Raises:
             UnansweredError: if a store fails for good.
         """
         if "http" in np.atleast_1d(self._fs.protocol):
-            return None
-        path = f"{posixpath.dirname(self._location if self.is_archive else self._top)}/{name}"
+            return {}
+        parent = posixpath.dirname(self._location if self.is_archive else self._top)
         try:
-            with self._told(path):
-                return _content(self._fs, path)
+            with self._told(parent):
+                by_name = _json_files(self._fs, parent, "caption")
+                return by_name | _json_files(self._fs, f"{parent}/captions")
         except UnansweredError as error:
             if isinstance(error.__cause__, PermissionError):  # a store's answer where it may not be listed
-                return None
+                return {}
             raise
 
     def listing(self) -> Listing:
@@ -1058,53 +1074,60 @@ class Captions:
     Attributes:
         by_picture: "<category>/<file stem>" -> text, in which <obj0>, <obj1>… stand for objects.
         by_category: category -> text.
-        fingerprint: hexadecimal, of the files' bytes.
-        findings: captions that are not text.
+        findings: captions that are not text, of nothing in the release, or of what has one already.
     """
 
     by_picture: Mapping[str, str]
     by_category: Mapping[str, str]
-    fingerprint: str
     findings: tuple[Finding, ...] = ()
 
 
-def read_captions(tree: RawTree | None, folder: str | None = None) -> Captions | None:
-    """Captions from a folder, or from `captions/` inside or beside the tree; None if there are none.
+_JSON_FILE = re.compile(r".*\.(?:json|jsonl|ndjson)", re.DOTALL | re.IGNORECASE)
+
+
+def caption_files(tree: RawTree | None, listing: Listing | None, folder: str | None) -> dict[str, bytes]:
+    """Name -> bytes of the JSON files with captions: in a folder, or in `captions/` of the tree or beside it.
 
     Args:
-        tree: not looked at where a folder is given.
-        folder: path or fsspec URL that holds `image_captions.json` or `category_captions.json`, or both.
+        tree, listing: not looked at where a folder is given.
+        folder: path or fsspec URL of a folder, or of one file.
 
     Raises:
-        ReleaseError: if a given folder has neither file, or a file is not JSON of the two known forms.
+        ReleaseError: if a given folder has no such file, or a file of the tree cannot be read.
     """
-    files: dict[str, bytes] = {}
-    for name in ("image_captions.json", "category_captions.json"):
-        if (data := _captions_file(tree, folder, name)) is not None:
-            files[name] = data
-    if not files:
-        if folder is None:
-            return None
-        raise ReleaseError(f"{folder}: neither image_captions.json nor category_captions.json is there")
-    findings: list[Finding] = []
-    texts = {name: dict(_caption_texts(name, data, findings)) for name, data in files.items()}
-    digest = hashlib.blake2b(b"".join(name.encode() + data for name, data in files.items()), digest_size=16)
-    by_picture = texts.get("image_captions.json", {})
-    by_category = texts.get("category_captions.json", {})
-    return Captions(by_picture, by_category, digest.hexdigest(), tuple(findings))
-
-
-def _captions_file(tree: RawTree | None, folder: str | None, name: str) -> bytes | None:
     if folder is not None:
         fs, location = fsspec.core.url_to_fs(os.fspath(folder))
-        with _told(f"{folder}/{name}", fs):
-            return _content(fs, f"{location}/{name}")
+        with _told(folder, fs):
+            one = _content(fs, location) if _JSON_FILE.fullmatch(location) else None
+            files = _json_files(fs, location) if one is None else {posixpath.basename(location): one}
+        if not files:
+            raise ReleaseError(f"{folder}: no .json or .jsonl file with captions is there")
+        return files
+    files = tree.captions_beside()
+    for name in listing.sizes:
+        if name.startswith("captions/") and _JSON_FILE.fullmatch(name):
+            try:
+                files[posixpath.basename(name)] = tree.read(name, MAX_CAPTIONS_BYTES, "caption_wrong_type")
+            except Unusable as error:
+                raise ReleaseError(f"{tree.path}: {shown(name)}: {REASONS[error.reason].rule}") from error
+    return files
+
+
+def _json_files(fs: fsspec.AbstractFileSystem, folder: str, part: str = "") -> dict[str, bytes]:
+    """Name -> bytes of a folder's JSON files with a part in their name; none where there is no folder."""
     try:
-        return tree.read(f"captions/{name}", MAX_CAPTIONS_BYTES, "caption_wrong_type")
-    except FileNotFoundError:
-        return tree.read_beside(f"captions/{name}")
-    except Unusable as error:
-        raise ReleaseError(f"{tree.path}: captions/{name}: {REASONS[error.reason].rule}") from error
+        paths = [item["name"] for item in fs.ls(folder, detail=True) if item["type"] != "directory"]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    names = {posixpath.basename(path): path for path in paths}
+    wanted = {
+        name: path for name, path in names.items() if _JSON_FILE.fullmatch(name) and part in name.lower()
+    }
+    contents = {}
+    for name, path in sorted(wanted.items()):
+        with _told(path, fs):
+            contents[name] = _content(fs, path)
+    return {name: data for name, data in contents.items() if data is not None}
 
 
 def _content(fs: fsspec.AbstractFileSystem, path: str) -> bytes | None:
@@ -1115,25 +1138,104 @@ def _content(fs: fsspec.AbstractFileSystem, path: str) -> bytes | None:
         return None
 
 
-def _caption_texts(name: str, data: bytes, findings: list[Finding]) -> Iterator[tuple[str, str]]:
-    """(key, text) of a captions file: {key: text}, or a list of {"category": key, "caption": text}."""
+def read_captions(
+    files: Mapping[str, bytes], image_ids: Collection[str], categories: Collection[str]
+) -> Captions:
+    """What captions files say of these pictures and categories, in whatever form of JSON.
+
+    A file is a dict of texts, a list of records, or JSON lines. What a text belongs to is told by values, not
+    by names of fields: a category, an image id with or without .JPEG, or its stem if that is unique. The
+    caption is the longest other text of the record.
+
+    Raises:
+        ReleaseError: if a file is not JSON.
+    """
+    names = _CaptionNames(image_ids, categories)
+    by_picture: dict[str, str] = {}
+    by_category: dict[str, str] = {}
+    findings: list[Finding] = []
+    for file, data in sorted(files.items()):
+        for values, is_pair in _caption_records(_parsed_json(file, data), names):
+            reason, key, text = names.caption(values, is_pair)
+            if not reason:
+                known = by_category if key in names.categories else by_picture
+                reason = "caption_conflict" if known.setdefault(key, text) != text else ""
+            if reason:
+                findings.append(Finding(reason, f"captions/{shown(file)}", None, shown(key)))
+    return Captions(by_picture, by_category, tuple(findings))
+
+
+def _parsed_json(file: str, data: bytes) -> Any:
+    """A file's content; of JSON lines, a list."""
     try:
-        content = json.loads(data)
+        try:
+            return json.loads(data)
+        except json.JSONDecodeError:
+            lines = data.decode(json.detect_encoding(data)).splitlines()
+            if len(lines) < 2:
+                raise
+            return [json.loads(line) for line in lines if line.strip()]
     except (ValueError, RecursionError) as error:
-        raise ReleaseError(f"captions/{name}: not JSON ({error})") from error
+        raise ReleaseError(f"captions/{shown(file)}: not JSON ({shown(str(error))})") from error
+
+
+def _caption_records(content: Any, names: "_CaptionNames") -> Iterator[tuple[list[Any], bool]]:
+    """Values that stand together, and whether the first of them is a key that names what the rest is of."""
     if isinstance(content, dict):
-        pairs = list(content.items())
-    elif isinstance(content, list) and all(isinstance(item, dict) for item in content):
-        pairs = [(item.get("category"), item.get("caption")) for item in content]
-    else:
-        raise ReleaseError(f'captions/{name}: neither {{key: text}} nor a list of {{"category", "caption"}}')
-    for key, text in pairs:
-        if isinstance(key, str) and isinstance(text, str) and _is_unicode(text):
-            yield key, text
+        for key, value in content.items():
+            if isinstance(value, dict):
+                by_stem = key in names.categories and any(names.image(stem, [key]) for stem in value)
+                inside = [([f"{key}/{stem}", text], True) for stem, text in value.items()]
+                yield from inside if by_stem else [([key, *value.values()], True)]
+            elif isinstance(value, list) and value and isinstance(value[0], dict):  # {"data": [record, …]}
+                yield from _caption_records(value, names)
+            else:
+                yield [key, *(value if isinstance(value, list) else [value])], True
+        return
+    for item in content if isinstance(content, list) else [content]:
+        if isinstance(item, dict) and len(item) > 1:
+            yield [part for v in item.values() for part in (v if isinstance(v, list) else [v])], False
+        elif isinstance(item, dict):
+            yield [part for pair in item.items() for part in pair], True
         else:
-            findings.append(
-                Finding("caption_wrong_type", f"captions/{name}", None, f"{shown(key)}: {shown(text)}")
-            )
+            yield (item if isinstance(item, list) else [item]), False
+
+
+class _CaptionNames:
+    """Finds what a caption is of."""
+
+    # What names a picture, also one that the release has not.
+    _OF_PICTURE = re.compile(r"\S+\.jpe?g|n\d{8}_\d+|[^\s/]+/[^\s/]+", re.IGNORECASE)
+
+    def __init__(self, image_ids: Collection[str], categories: Collection[str]) -> None:
+        self.categories = frozenset(categories)
+        self._image_ids = frozenset(image_ids)
+        stems = Counter(image_id.partition("/")[2] for image_id in self._image_ids)
+        self._stems = {i.partition("/")[2]: i for i in self._image_ids if stems[i.partition("/")[2]] == 1}
+
+    def image(self, text: str, categories: Sequence[str] = ()) -> str | None:
+        """The image id that a text stands for; a stem may be of one of some categories."""
+        name = re.sub(r"^(?:\./)?images/|\.jpe?g$", "", text, flags=re.IGNORECASE)
+        candidates = (name, *(f"{category}/{name}" for category in categories))
+        return next((c for c in candidates if c in self._image_ids), self._stems.get(name))
+
+    def caption(self, values: Sequence[Any], is_pair: bool) -> tuple[str, str, str]:
+        """(reason code or "", image id or category, text) of values that stand together."""
+        texts = [value for value in values if isinstance(value, str)]
+        could_name = texts[:1] if is_pair else texts
+        categories = [text for text in could_name if text in self.categories]
+        images = [text for text in could_name if self.image(text, categories)]
+        of_pictures = [text for text in could_name if self._OF_PICTURE.fullmatch(text)]
+        own = (images or of_pictures or categories)[:1]
+        rest = [text for text in texts if text not in (*own, *categories)] or [
+            text for text in texts if text not in own
+        ]
+        if len(texts) < 2 or not rest or not all(map(_is_unicode, (*own, *rest))):
+            return "caption_wrong_type", own[0] if own else min(texts, key=len, default=""), ""
+        key = self.image(own[0], categories) if images else own[0] if own else ""
+        if not images and key not in self.categories:
+            return "caption_without_picture", key or (texts[0] if is_pair else min(texts, key=len)), ""
+        return "", key, max(rest, key=len)
 
 
 def _is_unicode(text: str) -> bool:
@@ -1159,6 +1261,7 @@ class Entry:
         split: "train", "validation", or "" where no list names it.
         size: bytes of the picture's file, 0 where it is missing or past the limit.
         caption: the image-level caption, or None.
+        category_captioned: whether there is a category-level caption, which `Release` holds.
         reason: why the picture is left out before it is read, or "".
         position: tells which of two pictures of a category comes first in its list.
     """
@@ -1167,8 +1270,14 @@ class Entry:
     split: str
     size: int = 0
     caption: str | None = None
+    category_captioned: bool = False
     reason: str = ""
     position: int = 0
+
+    @property
+    def captioned(self) -> bool:
+        """Whether the picture has a caption, its own or its category's."""
+        return self.caption is not None or self.category_captioned
 
     @property
     def category(self) -> str:
@@ -1205,12 +1314,14 @@ class Release:
         meshes: bytes of the meshes that exist, by path: "CAD/<category>/<cad_index:02d>.off".
         category_captions: category -> text.
         corrections: image id -> the corrections of its annotation, by time.
+        categories: the names of label ids: `CATEGORIES`, then those that this code does not know.
     """
 
     tree: RawTree
     meshes: Mapping[str, int]
     category_captions: Mapping[str, str]
     corrections: Mapping[str, Sequence["Correction"]] = field(default_factory=dict)
+    categories: tuple[str, ...] = CATEGORIES
 
     def fetched(self, entries: Iterable[Entry], pictures: bool = True) -> "Release":
         """The same release with the files of these pictures at hand; see `RawTree.fetched`.
@@ -1253,7 +1364,7 @@ class Survey:
         left_out: pictures that are named and not read, each with its reason; their objects are counted.
         findings: what was found on the way, apart from `left_out`.
         fingerprint: hexadecimal, of the tree, the captions and the corrections.
-        has_captions: whether any image-level caption was given.
+        has_captions: whether any picture has a caption, its own or its category's.
         corrections: all that were given, by time.
     """
 
@@ -1291,7 +1402,7 @@ def survey(
         CorrectionError: if any correction is wrong, or made for another release.
     """
     listing = tree.listing()
-    texts = read_captions(tree, captions)
+    files = caption_files(tree, listing, captions)
     findings = [*listing.findings, *_name_findings(listing.sizes)]
     findings += [Finding("file_unexpected", name) for name in listing.sizes if not _EXPECTED.fullmatch(name)]
     meshes = {
@@ -1299,31 +1410,56 @@ def survey(
         for name, size in sorted(listing.sizes.items())
         if name.startswith("CAD/") and _EXPECTED.fullmatch(name)
     }
-    findings += [
-        Finding("category_unknown", name) for name in meshes if name.split("/")[1] not in CATEGORY_IDS
-    ]
+    later = _later_categories(tree, listing, meshes)
+    findings += [Finding("category_unknown", f"images/{name}", None, _of_later(name)) for name in later]
+    categories = (*CATEGORIES, *later)
     listed, left_out = _read_lists(tree, listing, findings)
     left_out += _unlisted(listing, {entry.image_id for entry in listed + left_out})
-    if texts is not None:
-        findings += texts.findings
-        named = {entry.image_id for entry in listed + left_out}
-        for key in sorted(set(texts.by_picture) - named) + sorted(set(texts.by_category) - set(CATEGORIES)):
-            findings.append(Finding("caption_without_picture", "captions", None, shown(key)))
-    by_picture = texts.by_picture if texts else {}
+    texts = read_captions(files, {entry.image_id for entry in listed + left_out}, categories)
+    findings += texts.findings
     entries = {
         split: tuple(
-            replace(e, size=_size(listing, e.picture_file), caption=by_picture.get(e.image_id))
-            for e in in_order((e for e in listed if e.split == split), split, seed)
+            replace(
+                entry,
+                size=_size(listing, entry.picture_file),
+                caption=texts.by_picture.get(entry.image_id),
+                category_captioned=entry.category in texts.by_category,
+            )
+            for entry in in_order((e for e in listed if e.split == split), split, seed)
         )
         for split in SPLITS
     }
-    release = Release(tree, meshes, dict(texts.by_category) if texts else {})
     corrected = read_corrections(corrections)
     by_image = _of_pictures(corrected)
+    release = Release(tree, meshes, texts.by_category, categories=categories)
     _check_corrections(release, (entry for split in entries.values() for entry in split), by_image)
     release = replace(release, corrections=by_image)
-    of_all = _fingerprint(listing, texts, corrected)
-    return Survey(release, entries, tuple(left_out), tuple(findings), of_all, bool(by_picture), corrected)
+    has_captions = any(entry.captioned for of_split in entries.values() for entry in of_split)
+    whole = _fingerprint(listing, files, corrected)
+    return Survey(release, entries, tuple(left_out), tuple(findings), whole, has_captions, corrected)
+
+
+_MOST_LATER_CATEGORIES = 1000
+
+
+def _later_categories(tree: RawTree, listing: Listing, meshes: Iterable[str]) -> list[str]:
+    """Categories that the release has and this code does not know, sorted: those with a list or a mesh."""
+    lists = (match[1] for name, size in listing.sizes.items() if size and (match := _LIST.fullmatch(name)))
+    named = {*lists, *(name.split("/")[1] for name in meshes)}
+    later = sorted(name for name in named - CATEGORY_IDS.keys() if _is_plain_name(name))
+    if len(later) > _MOST_LATER_CATEGORIES:
+        raise ReleaseError(f"{tree.path}: {len(later)} unknown categories; is this a release of ImageNet3D?")
+    return later
+
+
+def _of_later(category: str) -> str:
+    """What there is to say of a category that this code does not know."""
+    remedy = "append it to LATER_CATEGORIES before this is published"
+    if category in OLD_SPELLINGS:
+        return (
+            f"{category} is an old spelling of {OLD_SPELLINGS[category]}; kept apart. Rename it, or {remedy}"
+        )
+    return f"{shown(category)}: {remedy}"
 
 
 def fingerprint(tree: RawTree, captions: str | None = None, corrections: str | Sequence[str] = ()) -> str:
@@ -1335,12 +1471,21 @@ def fingerprint(tree: RawTree, captions: str | None = None, corrections: str | S
     Raises:
         ReleaseError: if captions or corrections are given and cannot be read.
     """
-    return _fingerprint(tree.listing(), read_captions(tree, captions), read_corrections(corrections))
+    listing = tree.listing()
+    files = caption_files(tree, listing, captions)
+    return _fingerprint(listing, files, read_corrections(corrections))
 
 
-def _fingerprint(listing: Listing, texts: Captions | None, corrections: Sequence["Correction"]) -> str:
-    parts = [listing.fingerprint, texts.fingerprint if texts else "no-captions"]
+def _fingerprint(listing: Listing, captions: Mapping[str, bytes], corrections: Sequence["Correction"]) -> str:
+    parts = [listing.fingerprint, _captions_fingerprint(captions)]
     return "-".join([*parts, *([_corrections_digest(corrections)] if corrections else [])])
+
+
+def _captions_fingerprint(files: Mapping[str, bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, data in sorted(files.items()):
+        digest.update(f"{name}\0{len(data)}\n".encode("utf-8", "surrogateescape") + data)
+    return digest.hexdigest() if files else "no-captions"
 
 
 def _size(listing: Listing, name: str) -> int:
@@ -1387,8 +1532,6 @@ def _read_lists(tree: RawTree, listing: Listing, findings: list[Finding]) -> tup
             reason = ""
             if not (_is_plain_name(stem) and _is_plain_name(category)):
                 reason = "list_bad_id"
-            elif category not in CATEGORY_IDS:
-                reason = "category_unknown"
             elif split == "train" and (category, stem) in held_out:
                 reason = "list_both_splits"
             entry = Entry(f"{category}/{stem}", split, reason=reason, position=position)
@@ -1428,11 +1571,7 @@ def _is_plain_name(stem: str) -> bool:
 def _unlisted(listing: Listing, listed: set[str]) -> list[Entry]:
     """Pictures and annotations that no list names."""
     stems = {match[1] for name in listing.sizes if (match := _PICTURE_OR_ANNOTATION.fullmatch(name))}
-    reasons = {True: "picture_unlisted", False: "category_unknown"}
-    return [
-        Entry(image_id, "", reason=reasons[image_id.partition("/")[0] in CATEGORY_IDS])
-        for image_id in sorted(stems - listed)
-    ]
+    return [Entry(image_id, "", reason="picture_unlisted") for image_id in sorted(stems - listed)]
 
 
 def _name_findings(sizes: Mapping[str, int]) -> Iterator[Finding]:
@@ -2650,25 +2789,26 @@ def has_rows(config: str, entry: Entry, annotation: Annotation) -> bool:
     if known_only(config) not in (None, entry.known) or entry.split not in config_splits(config):
         return False
     if config == "captions":
-        return entry.caption is not None
+        return entry.captioned
     return config == "classification" or any(item.posed for item in annotation.objects)
 
 
-def rows(config: str, pictures: Sequence[Picture], category_captions: Mapping[str, str]) -> pa.Table:
+def rows(config: str, pictures: Sequence[Picture], release: Release) -> pa.Table:
     """The rows of a config, as an Arrow table of the config's features.
 
     Args:
         pictures: in order; those without rows in the config add none.
-        category_captions: category -> text, for `captions`.
+        release: whose category captions and names of label ids are used.
     """
     pictures = [p for p in pictures if has_rows(config, p.entry, p.annotation)]
+    labels = {name: label for label, name in enumerate(release.categories)}
     if config == "classification":
-        columns = _classification_columns(pictures)
+        columns = _classification_columns(pictures, labels)
     elif config == "captions":
-        columns = _caption_columns(pictures, category_captions)
+        columns = _caption_columns(pictures, labels, release.category_captions)
     else:
-        columns = _pose_columns(pictures)
-    schema = pa.schema(list(config_features(config).arrow_schema))
+        columns = _pose_columns(pictures, labels)
+    schema = pa.schema(list(config_features(config, release.categories).arrow_schema))
     return pa.Table.from_arrays([_array(columns[f.name], f.type) for f in schema], schema=schema)
 
 
@@ -2683,7 +2823,7 @@ def _image_array(pictures: Sequence[Picture]) -> pa.Array:
     return pa.StructArray.from_arrays([data, names], ["bytes", "path"])
 
 
-def _pose_columns(pictures: Sequence[Picture]) -> dict[str, Any]:
+def _pose_columns(pictures: Sequence[Picture], labels: Mapping[str, int]) -> dict[str, Any]:
     pairs = [(p, item) for p in pictures for item in p.annotation.objects if item.posed]
     owners = [p for p, _ in pairs]
     columns = {name: [_object_value(item, name) for _, item in pairs] for name in _object_features()}
@@ -2693,15 +2833,15 @@ def _pose_columns(pictures: Sequence[Picture]) -> dict[str, Any]:
         "image_id": [p.entry.image_id for p in owners],
         "width": [p.width for p in owners],
         "height": [p.height for p in owners],
-        "category": [CATEGORY_IDS[p.entry.category] for p in owners],
+        "category": [labels[p.entry.category] for p in owners],
         "known": [p.entry.known for p in owners],
     }
 
 
-def _classification_columns(pictures: Sequence[Picture]) -> dict[str, Any]:
+def _classification_columns(pictures: Sequence[Picture], labels: Mapping[str, int]) -> dict[str, Any]:
     return {
         "image": _image_array(pictures),
-        "label": [CATEGORY_IDS[p.entry.category] for p in pictures],
+        "label": [labels[p.entry.category] for p in pictures],
         "image_id": [p.entry.image_id for p in pictures],
         "width": [p.width for p in pictures],
         "height": [p.height for p in pictures],
@@ -2709,12 +2849,14 @@ def _classification_columns(pictures: Sequence[Picture]) -> dict[str, Any]:
     }
 
 
-def _caption_columns(pictures: Sequence[Picture], category_captions: Mapping[str, str]) -> dict[str, Any]:
+def _caption_columns(
+    pictures: Sequence[Picture], labels: Mapping[str, int], category_captions: Mapping[str, str]
+) -> dict[str, Any]:
     names = tuple(_object_features())
     return {
         "image": _image_array(pictures),
         "image_id": [p.entry.image_id for p in pictures],
-        "category": [CATEGORY_IDS[p.entry.category] for p in pictures],
+        "category": [labels[p.entry.category] for p in pictures],
         "caption": [p.entry.caption for p in pictures],
         "category_caption": [category_captions.get(p.entry.category) for p in pictures],
         "width": [p.width for p in pictures],
@@ -2765,30 +2907,33 @@ class ImageNet3DConfig(datasets.BuilderConfig):
 
     Attributes:
         data_dir: the raw release, a folder or a zip; without it the zip is downloaded from the Hub.
-        captions: a folder with image_captions.json and category_captions.json; without it `captions/`
-            inside or beside the raw release is used.
-        raw_revision: branch, tag or commit of the Hub repository to download the zip from.
+        captions: a folder with JSON files of captions, or one such file; without it `captions/` inside or
+            beside the raw release is used.
+        raw_revision: branch, tag or commit of the Hub repository to download the zip from; by default its
+            newest version tag that this code reads, or else main.
         seed: of the order of train.
         corrections: a file of corrections, or several.
     """
 
     captions: str | None = None
-    raw_revision: str = RAW_REVISION
+    raw_revision: str | None = None
     seed: int = 0
     corrections: str | Sequence[str] = ()
     fingerprint: str = field(default="", repr=False)
+    revision: "Revision | None" = field(default=None, repr=False)
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         """The cache key: names the release's state and this code, so that neither's older rows are served."""
         code = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8).hexdigest()
         if self.data_dir is not None:
             state = fingerprint(RawTree(self.data_dir), self.captions, self.corrections)
-        elif self.captions is None:
-            state = _commit(self.raw_revision)
         else:
-            state = f"{_commit(self.raw_revision)}-{read_captions(None, self.captions).fingerprint}"
-        if self.data_dir is None and self.corrections:
-            state += f"-{_corrections_digest(read_corrections(self.corrections))}"
+            self.revision = find_revision(self.raw_revision)
+            state = self.revision.commit
+            if self.captions is not None:
+                state += f"-{_captions_fingerprint(caption_files(None, None, self.captions))}"
+            if self.corrections:
+                state += f"-{_corrections_digest(read_corrections(self.corrections))}"
         self.fingerprint = f"{code}-{state}"
         return super().create_config_id({**config_kwargs, "fingerprint": self.fingerprint}, custom_features)
 
@@ -2829,8 +2974,10 @@ class ImageNet3D(datasets.ArrowBasedBuilder):
             raise ReleaseError(f"{tree.path} changed after this builder was made; make a new one")
         if self.config.name == "captions" and not found.has_captions:
             raise ReleaseError(
-                f"{tree.path} comes without captions; give captions=FOLDER with image_captions.json in it"
+                f"{tree.path} comes without captions; give captions=FOLDER with JSON files of them"
             )
+        self.info.features = config_features(self.config.name, found.release.categories)
+        _warn_of_categories(found.release.categories)
         lost = [Finding(entry.reason, entry.picture_file) for entry in found.left_out]
         _warn_of_losses([*found.findings, *lost])
         generators = []
@@ -2849,7 +2996,13 @@ class ImageNet3D(datasets.ArrowBasedBuilder):
         """The raw release: as given, or downloaded; streaming reads ranges of the remote zip instead."""
         if self.config.data_dir is not None:
             return RawTree(self.config.data_dir)
-        url = f"hf://datasets/{REPOSITORY}@{self.config.raw_revision}/{RAW_ARCHIVE}"
+        revision = self.config.revision
+        logger.warning(f"reading {RAW_ARCHIVE} of {REPOSITORY} at {revision.name}, commit {revision.commit}")
+        place = {"repo_id": REPOSITORY, "repo_type": "dataset", "filename": RAW_ARCHIVE}
+        cached = huggingface_hub.try_to_load_from_cache(**place, revision=revision.commit)
+        if isinstance(cached, str):  # whether or not there is a network
+            return RawTree(cached)
+        url = f"hf://datasets/{REPOSITORY}@{revision.name}/{RAW_ARCHIVE}"
         try:
             path = dl_manager.download(url)
             return RawTree(path, {"token": self.token} if str(path).startswith("hf://") else {})
@@ -2861,7 +3014,7 @@ class ImageNet3D(datasets.ArrowBasedBuilder):
         known = known_only(self.config.name)
         entries = [e for e in found.entries[split] if known in (None, e.known)]
         if self.config.name == "captions":
-            entries = [e for e in entries if e.caption is not None]
+            entries = [e for e in entries if e.captioned]
         if next(read_pictures(found.release, self.config.name, entries, []), None) is None:
             return []
         return [tuple(entries[i : i + CHUNK]) for i in range(0, len(entries), CHUNK)]
@@ -2872,23 +3025,71 @@ class ImageNet3D(datasets.ArrowBasedBuilder):
         findings: list[Finding] = []
         for number, (near, entries) in enumerate(release.fetched_ahead(chunks)):
             pictures = list(read_pictures(near, self.config.name, entries, findings))
-            table = rows(self.config.name, pictures, release.category_captions)
+            table = rows(self.config.name, pictures, release)
             if len(table):
                 yield (number, 0), table
         _warn_of_losses(findings)
 
 
-def _commit(revision: str) -> str:
-    """What a revision of the Hub repository stands for now; its name where the Hub cannot be asked.
+@dataclass(frozen=True)
+class Revision:
+    """A branch, tag or commit of the Hub repository, and the commit that it stands for now."""
 
-    The tag of this version is not asked for: it never moves, and rows made of it are served without network.
+    name: str
+    commit: str
+
+
+_VERSION_TAG = re.compile(rf"v?{__version__.partition('.')[0]}((?:\.[0-9]{{1,9}}){{1,3}})")
+
+
+def find_revision(name: str | None) -> Revision:
+    """Which commit to read the raw release from; without network, the one that its cache tells.
+
+    Args:
+        name: branch, tag or commit; without it the newest version tag that this code reads, or else main.
     """
-    if revision == RAW_REVISION:
-        return revision
+    if name is not None and re.fullmatch("[0-9a-f]{40}", name):
+        return Revision(name, name)
     try:
-        return huggingface_hub.HfApi().dataset_info(REPOSITORY, revision=revision).sha or revision
-    except Exception:  # no network, no access, no such revision: the download says which
-        return revision
+        found = huggingface_hub.HfApi().list_repo_refs(REPOSITORY, repo_type="dataset")
+        commits = {ref.name: ref.target_commit for ref in (*found.branches, *found.tags)}
+    except Exception:  # no network, no access: if the cache has nothing, the download says which
+        commits = _cached_commits()
+    if name is None:
+        versions = {ref: match[1] for ref in commits if (match := _VERSION_TAG.fullmatch(ref))}
+        name = max(versions, key=lambda ref: [int(n) for n in versions[ref].split(".")[1:]], default="main")
+    if name not in commits:
+        with suppress(Exception):  # such as refs/pr/1
+            return Revision(name, huggingface_hub.HfApi().dataset_info(REPOSITORY, revision=name).sha or name)
+    return Revision(name, commits.get(name, name))
+
+
+def _cached_commits() -> dict[str, str]:
+    """Branch or tag -> commit, of those whose zip is in the cache of huggingface_hub."""
+    try:
+        repositories = huggingface_hub.scan_cache_dir().repos
+    except (huggingface_hub.errors.CacheNotFound, OSError):
+        return {}
+    return {
+        ref: revision.commit_hash
+        for repository in repositories
+        if (repository.repo_type, repository.repo_id) == ("dataset", REPOSITORY)
+        for revision in repository.revisions
+        if any(file.file_name == RAW_ARCHIVE for file in revision.files)
+        for ref in revision.refs
+    }
+
+
+def _warn_of_categories(categories: Sequence[str]) -> None:
+    """Say which categories this code does not know, since their label ids are not published yet."""
+    if later := categories[len(CATEGORIES) :]:
+        names = ", ".join(
+            f"{n} (an old spelling of {OLD_SPELLINGS[n]})" if n in OLD_SPELLINGS else shown(n) for n in later
+        )
+        logger.warning(
+            f"categories that this code does not know have labels from {len(CATEGORIES)} on: {names}. Their "
+            "ids may change until ImageNet3D.LATER_CATEGORIES has them"
+        )
 
 
 def _warn_of_losses(findings: Iterable[Finding]) -> None:

@@ -181,7 +181,7 @@ def sample(out: str, **options: Any) -> None:
     type=_NameOf("PUBLISHED_CONFIGS"),
     help="Only these; all that the release allows by default.",
 )
-@click.option("--captions", metavar="DIR", help="Folder with image_captions.json and category_captions.json.")
+@click.option("--captions", metavar="DIR", help="Folder with JSON files of captions, or one such file.")
 @_corrections
 @_where_it_runs
 @click.option(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -188,6 +188,19 @@ def _reasons(account: Account) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in account.left_out.most_common())
 
 
+def label_names(schema: pa.Schema) -> tuple[str, ...]:
+    """The categories that a shard's label ids stand for, from the features embedded in its schema.
+
+    They are `CATEGORIES`, and behind them those that the code did not know when the shard was written.
+    """
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        names = tuple(features["label" if "label" in features else "category"]["names"])
+    except (KeyError, TypeError, ValueError):  # of another's making
+        return CATEGORIES
+    return names if names[: len(CATEGORIES)] == CATEGORIES else CATEGORIES
+
+
 @dataclass
 class CategoryCounts:
     """What some shards hold, by category.
@@ -220,10 +233,11 @@ class CategoryCounts:
                 columns.append((word, own))
         else:
             return
+        names = label_names(table.schema)
         for word, labels in columns:
             for label, count in Counter(labels).items():
-                if label is not None and 0 <= label < len(CATEGORIES):
-                    self.counts.setdefault(CATEGORIES[label], Counter())[f"{split}_{word}"] += count
+                if label is not None and 0 <= label < len(names):
+                    self.counts.setdefault(names[label], Counter())[f"{split}_{word}"] += count
 
     def add_mesh(self, category: str) -> None:
         """Count a mesh that has a row in cad."""
@@ -366,8 +380,7 @@ class Report:
             name: sum(counts[f"{split}_objects"] for split in SPLITS)
             for name, counts in self.categories.counts.items()
         }
-        degrees = degrees_warning((finding for _, finding in self.findings), posed)
-        parts = [*([degrees] if degrees else ()), self.books.table()]
+        parts = [*alarms([finding for _, finding in self.findings], posed), self.books.table()]
         if self.findings:
             parts.append(findings_table(finding.reason for _, finding in self.findings))
         return "\n\n".join([*parts, *([total] if self.pictures else ()), *self.notes])
@@ -421,12 +434,19 @@ def unknown_key_findings(counts: Mapping[str, int]) -> Iterator[Finding]:
 _MANY = 0.05
 
 
-def degrees_warning(findings: Iterable[Finding], posed: Mapping[str, int]) -> str:
-    """What to say first of all where angles of some categories look like degrees; "" where none do.
+def alarms(findings: Sequence[Finding], posed: Mapping[str, int]) -> list[str]:
+    """What to say first of all, before any count, since it must be settled before anything is published.
 
     Args:
         posed: category -> posed objects.
     """
+    unknown = [finding.value for finding in findings if finding.reason == "category_unknown"]
+    later = "\n  ".join(["UNKNOWN CATEGORIES, whose label ids may still move:", *unknown])
+    return [text for text in (_degrees(findings, posed), later if unknown else "") if text]
+
+
+def _degrees(findings: Sequence[Finding], posed: Mapping[str, int]) -> str:
+    """Which categories' angles look like degrees; "" where none do."""
     counts = Counter(f.file.split("/")[1] for f in findings if f.reason == "angle_beyond_two_turns")
     parts = {name: count for name, count in sorted(counts.items()) if count >= _MANY * posed.get(name, 0)}
     if not parts:

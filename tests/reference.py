@@ -39,13 +39,13 @@ def reference_rows(tree: Path, captions: Path) -> dict[tuple[str, str], Rows]:
             for config in _configs(category, split):
                 rows = tables.setdefault((config, split), {})
                 for item in objects:
-                    if all(item[name] is not None for name in POSE):
+                    if None not in (item["azimuth"], item["elevation"], item["theta"]):
                         kind = {"category": category, "known": category in KNOWN_CATEGORIES}
                         rows[image_id, item["object_index"]] = {**head, **kind, **item}
             counted = {**head, "label": category, "num_objects": len(raw)}
             tables.setdefault(("classification", split), {})[image_id, -1] = counted
-            if image_id in by_picture:
-                texts = {"caption": by_picture[image_id], "category_caption": by_category.get(category)}
+            texts = {"caption": by_picture.get(image_id), "category_caption": by_category.get(category)}
+            if set(texts.values()) != {None}:
                 row = {**head, **texts, "category": category, "objects": objects}
                 tables.setdefault(("captions", split), {})[image_id, -1] = row
     return {key: rows for key, rows in tables.items() if rows}

@@ -11,7 +11,7 @@ import PIL.features
 import pyarrow as pa
 
 import ImageNet3D
-from ImageNet3D import CATEGORY_IDS, LEFT_OUT, RawTree, Survey
+from ImageNet3D import CATEGORIES, LEFT_OUT, RawTree, Survey
 from processing.drawing.mesh import glb_bytes, mesh_file, read_mesh
 from processing.drawing.thumbnail import thumbnail
 
@@ -59,8 +59,11 @@ def meshes_of(survey: Survey) -> list[MeshEntry]:
     return sorted(entries)
 
 
-def row(tree: RawTree, entry: MeshEntry) -> dict[str, Any]:
+def row(tree: RawTree, entry: MeshEntry, categories: Sequence[str] = CATEGORIES) -> dict[str, Any]:
     """The row of one mesh.
+
+    Args:
+        categories: the names of label ids.
 
     Raises:
         MeshError: the mesh cannot be used.
@@ -68,7 +71,7 @@ def row(tree: RawTree, entry: MeshEntry) -> dict[str, Any]:
     found = read_mesh(tree, entry.category, entry.cad_index)
     return {
         "image": {"bytes": thumbnail(found, entry.file), "path": f"{entry.glb.removesuffix('.glb')}.png"},
-        "category": CATEGORY_IDS[entry.category],
+        "category": categories.index(entry.category),
         "cad_index": entry.cad_index,
         "mesh": {"bytes": glb_bytes(found), "path": entry.glb},
         "num_vertices": len(found.vertices),
@@ -77,6 +80,11 @@ def row(tree: RawTree, entry: MeshEntry) -> dict[str, Any]:
     }
 
 
-def table(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table of the config's features."""
-    return pa.Table.from_pylist(list(rows), pa.schema(list(ImageNet3D.config_features("cad").arrow_schema)))
+def table(rows: Sequence[dict[str, Any]], categories: Sequence[str] = CATEGORIES) -> pa.Table:
+    """Rows as an Arrow table of the config's features.
+
+    Args:
+        categories: the names of label ids.
+    """
+    schema = pa.schema(list(ImageNet3D.config_features("cad", categories).arrow_schema))
+    return pa.Table.from_pylist(list(rows), schema)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 import ImageNet3D
-from ImageNet3D import CATEGORY_COUNTS, CATEGORY_IDS, KNOWN_CATEGORIES, Survey
+from ImageNet3D import CATEGORY_COUNTS, KNOWN_CATEGORIES, Release, Survey
 from processing.ledger import CategoryCounts
 
 
@@ -19,28 +19,27 @@ def categories_of(survey: Survey) -> list[str]:
     return sorted({*(entry.category for entry in pictures), *meshes})
 
 
-def table(
-    names: Sequence[str], found: CategoryCounts, captions: Mapping[str, str], with_meshes: bool
-) -> pa.Table:
+def table(names: Sequence[str], found: CategoryCounts, release: Release, with_meshes: bool) -> pa.Table:
     """The rows of categories, as an Arrow table of the config's features.
 
     Args:
-        names: of the rows; those that are none of `CATEGORIES` have none.
+        names: of the rows; those that have no label, since no list or mesh names them, have none.
         found: in all shards.
-        captions: category -> text.
+        release: with the captions and the names of label ids.
         with_meshes: whether cad was built, so that its rows can be counted; else num_meshes is null.
     """
+    labels = {name: label for label, name in enumerate(release.categories)}
     rows = [
         {
             "name": name,
-            "category": CATEGORY_IDS[name],
+            "category": labels[name],
             "known": name in KNOWN_CATEGORIES,
-            "caption": captions.get(name),
+            "caption": release.category_captions.get(name),
             **{column: found.counts.get(name, Counter())[column] for column in CATEGORY_COUNTS},
             "num_meshes": found.counts.get(name, Counter())["num_meshes"] if with_meshes else None,
         }
         for name in names
-        if name in CATEGORY_IDS
+        if name in labels
     ]
-    schema = pa.schema(list(ImageNet3D.config_features("categories").arrow_schema))
+    schema = pa.schema(list(ImageNet3D.config_features("categories", release.categories).arrow_schema))
     return pa.Table.from_pylist(rows, schema)

@@ -321,8 +321,8 @@ def _describe(
         write_whole(work.folder / CORRECTIONS, ImageNet3D.corrections_text(survey.corrections).encode())
     for figure in figures:
         write_whole(work.folder / figure.path, figure.svg)
-    write_croissant(work.folder, sizes, results)
-    write_card(work.folder, sizes, plots)
+    write_croissant(work.folder, sizes, results, survey.release.categories)
+    write_card(work.folder, sizes, plots, survey.release.categories)
     return pages
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ImageNet3D import CATEGORY_IDS, Finding, RawTree, Release, Survey, config_splits, shown
+from ImageNet3D import Finding, Release, Survey, config_splits, shown
 from processing.build import cad, categories
 from processing.build.cad import MeshEntry
 from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
@@ -95,16 +95,18 @@ def write_meshes(release: Release, shard: ReferenceShard, run: Run) -> ShardResu
         return done
     result = ShardResult(shard.name, shard.split, None)
     result.accounts[shard.config] = Account(read=len(shard.meshes))
-    with ShardWriter(run.folder, shard.path, shard.config) as writer:
-        for rows in _row_groups(_mesh_rows(release.tree, shard.meshes, result)):
-            writer.write(cad.table(rows))
+    with ShardWriter(run.folder, shard.path, shard.config, release.categories) as writer:
+        for rows in _row_groups(_mesh_rows(release, shard.meshes, result)):
+            writer.write(cad.table(rows, release.categories))
         run.check(shard.name)
         _finish(writer, result, shard)
     run.finish(result)
     return result
 
 
-def _mesh_rows(tree: RawTree, meshes: Iterable[MeshEntry], result: ShardResult) -> Iterator[dict[str, Any]]:
+def _mesh_rows(
+    release: Release, meshes: Iterable[MeshEntry], result: ShardResult
+) -> Iterator[dict[str, Any]]:
     """The rows of the meshes that can be used; the others are entered in `result`."""
     account = result.accounts["cad"]
     for entry in meshes:
@@ -112,7 +114,7 @@ def _mesh_rows(tree: RawTree, meshes: Iterable[MeshEntry], result: ShardResult) 
             account.left_out[entry.reason] += 1
             continue
         try:
-            row = cad.row(tree, entry)
+            row = cad.row(release.tree, entry, release.categories)
         except MeshError as error:
             reason = error.reason or "mesh_damaged"  # without one it vanished since the survey
             what = shown(str(error).removeprefix(f"{entry.file}: "))
@@ -158,10 +160,11 @@ def write_categories(
     names = categories.categories_of(survey)
     result = ShardResult(shard.name, shard.split, None)
     account = result.accounts[shard.config] = Account(read=len(names))
-    if unknown := sum(name not in CATEGORY_IDS for name in names):
-        account.left_out["category_unknown"] = unknown
-    with ShardWriter(run.folder, shard.path, shard.config) as writer:
-        writer.write(categories.table(names, found, survey.release.category_captions, with_meshes))
+    labels = survey.release.categories
+    if unlisted := sum(name not in labels for name in names):
+        account.left_out["picture_unlisted"] = unlisted  # all there is of these categories
+    with ShardWriter(run.folder, shard.path, shard.config, labels) as writer:
+        writer.write(categories.table(names, found, survey.release, with_meshes))
         _finish(writer, result, shard)
     run.finish(result)
     return result

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import ImageNet3D
-from ImageNet3D import Entry, Finding, Picture, Release, Unusable
+from ImageNet3D import CATEGORIES, Entry, Finding, Picture, Release, Unusable
 from processing.build.plan import MAX_ROW_GROUP_PICTURES, Shard
 from processing.built import DERIVED_TABLES, TABLES, Run, shard_path
 from processing.crop import rows as object_centric
@@ -44,7 +44,8 @@ def write_shard(release: Release, shard: Shard, configs: Sequence[str], run: Run
     result.accounts = {config: Account() for config in configs}
     with ExitStack() as stack:
         writers = {
-            c: stack.enter_context(ShardWriter(run.folder, shard_path(c, shard.name), c)) for c in configs
+            c: stack.enter_context(ShardWriter(run.folder, shard_path(c, shard.name), c, release.categories))
+            for c in configs
         }
         for near, group in release.fetched_ahead(shard.row_groups):
             pictures = read_group(near, group, configs, result)
@@ -63,9 +64,10 @@ def write_shard(release: Release, shard: Shard, configs: Sequence[str], run: Run
 def _rows(config: str, pictures: Sequence[Picture], release: Release, result: ShardResult) -> pa.Table:
     """The rows of a config; pictures whose pixels cannot be decoded are entered in `result`."""
     if config in TABLES:
-        return ImageNet3D.rows(config, pictures, release.category_captions)
+        return ImageNet3D.rows(config, pictures, release)
     findings: list[Finding] = []
-    table = object_centric.rows(pictures, findings, result.accounts[config].left_out)
+    left_out = result.accounts[config].left_out
+    table = object_centric.rows(pictures, findings, left_out, release.categories)
     result.findings += findings
     return table
 
@@ -131,7 +133,7 @@ def _count_picture(
             lost = Counter({reason: objects} if reason else reason_of_objects(findings).values())
         else:
             account.read += 1
-            no_caption = config == "captions" and entry.caption is None
+            no_caption = config == "captions" and not entry.captioned
             lost = {reason or NO_CAPTION: 1} if reason or no_caption else {}
         account.left_out.update({why: count for why, count in lost.items() if count})
 
@@ -139,9 +141,9 @@ def _count_picture(
 class ShardWriter:
     """Writes one Parquet file, which gets its name from `finish`."""
 
-    def __init__(self, folder: Place, path: str, config: str) -> None:
+    def __init__(self, folder: Place, path: str, config: str, categories: Sequence[str]) -> None:
         self._folder, self._path = folder, path
-        self._schema = shard_schema(config)
+        self._schema = shard_schema(config, categories)
         repeated = config in TABLES
         self._dictionary_columns = _DICTIONARY_COLUMNS if repeated else _DERIVED_DICTIONARY_COLUMNS
         # Pictures that repeat are cut into row groups by the plan; a crop is a picture of its own.
@@ -189,9 +191,9 @@ class ShardWriter:
         return WrittenFile(self._path, state.size, sha256, self._rows, self._table_bytes, state.tag)
 
 
-def shard_schema(config: str) -> pa.Schema:
+def shard_schema(config: str, categories: Sequence[str] = CATEGORIES) -> pa.Schema:
     """The Arrow schema of a config's shards, with its features embedded for `load_dataset("parquet", …)`."""
-    features = ImageNet3D.config_features(config)
+    features = ImageNet3D.config_features(config, categories)
     described = json.dumps({"info": {"features": portable(features.to_dict())}})
     return pa.schema(list(features.arrow_schema), metadata={"huggingface": described})
 

@@ -10,6 +10,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 import dataset_card
 import ImageNet3D
 from ImageNet3D import (
+    CATEGORIES,
     DEFAULT_CONFIG,
     DERIVED_DESCRIPTIONS,
     DESCRIPTIONS,
@@ -82,10 +83,16 @@ def config_sizes(tables: Sequence[str], configs: Sequence[str], results: Sequenc
     return {name: splits for name, splits in sizes.items() if splits}
 
 
-def write_card(folder: Place, sizes: Sizes, figures: Sequence[Figure]) -> None:
-    """Write the datasheet and, last, README.md."""
+def write_card(
+    folder: Place, sizes: Sizes, figures: Sequence[Figure], categories: Sequence[str] = CATEGORIES
+) -> None:
+    """Write the datasheet and, last, README.md.
+
+    Args:
+        categories: the names of label ids.
+    """
     card = DatasetCard.from_template(
-        card_data(sizes),
+        card_data(sizes, categories),
         template_path=str(TEMPLATE),
         sizes=sizes,
         descriptions={name: describe(name) for name in sizes},
@@ -103,7 +110,7 @@ def write_card(folder: Place, sizes: Sizes, figures: Sequence[Figure]) -> None:
     write_whole(folder / CARD, str(card).encode())
 
 
-def card_data(sizes: Sizes) -> DatasetCardData:
+def card_data(sizes: Sizes, categories: Sequence[str] = CATEGORIES) -> DatasetCardData:
     """The card's YAML."""
     return DatasetCardData(
         license="cc-by-nc-4.0",
@@ -118,7 +125,7 @@ def card_data(sizes: Sizes) -> DatasetCardData:
         extra_gated_prompt=GATE,
         extra_gated_fields=dict(GATE_FIELDS),
         configs=[_config_entry(name, splits) for name, splits in sizes.items()],
-        dataset_info=[_info_entry(name, splits) for name, splits in sizes.items()],
+        dataset_info=[_info_entry(name, splits, categories) for name, splits in sizes.items()],
     )
 
 
@@ -165,11 +172,11 @@ def _config_entry(config: str, splits: Mapping[str, SplitSize]) -> dict[str, Any
     return entry
 
 
-def _info_entry(config: str, splits: Mapping[str, SplitSize]) -> dict[str, Any]:
+def _info_entry(config: str, splits: Mapping[str, SplitSize], categories: Sequence[str]) -> dict[str, Any]:
     """`dataset_info` of the card's YAML; `datasets` 3.6 needs it for columns that are lists."""
     return {
         "config_name": config,
-        "features": _portable_yaml(ImageNet3D.config_features(config)._to_yaml_list()),
+        "features": _portable_yaml(ImageNet3D.config_features(config, categories)._to_yaml_list()),
         "splits": [
             {"name": name, "num_bytes": size.table_bytes, "num_examples": size.rows}
             for name, size in splits.items()

@@ -8,7 +8,7 @@ Written as plain JSON-LD after version 1.1 of the format and 1.0 of its responsi
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -26,9 +26,6 @@ _HOME = f"https://huggingface.co/datasets/{ImageNet3D.REPOSITORY}"
 
 # The columns that key a record.
 _KEYS = (("image_id", "object_index"), ("image_id",), ("category", "cad_index"), ("name",))
-
-# What an id of a ClassLabel stands for: record sets whose records are in the metadata itself.
-_LABELS = {"category_names": CATEGORIES, "object_status_names": OBJECT_STATUS}
 
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -104,12 +101,15 @@ _RESPONSIBLE_AI = {
 }
 
 
-def write_croissant(folder: Place, sizes: Sizes, results: Iterable[ShardResult]) -> None:
+def write_croissant(
+    folder: Place, sizes: Sizes, results: Iterable[ShardResult], categories: Sequence[str] = CATEGORIES
+) -> None:
     """Write croissant.json.
 
     Args:
         sizes: of the card's configs and splits.
         results: of the shards.
+        categories: the names of label ids.
     """
     metadata = {
         "@context": _CONTEXT,
@@ -134,7 +134,11 @@ def write_croissant(folder: Place, sizes: Sizes, results: Iterable[ShardResult])
         "isAccessibleForFree": True,
         "keywords": ["pose estimation", "3d", "6d pose", "image classification", "captions", "ImageNet"],
         "distribution": [_repository(results), *_file_sets(sizes)],
-        "recordSet": [*_label_sets(), _split_set(sizes), *(_record_set(config) for config in sizes)],
+        "recordSet": [
+            *_label_sets(categories),
+            _split_set(sizes),
+            *(_record_set(config) for config in sizes),
+        ],
         **{f"rai:{name}": value for name, value in _RESPONSIBLE_AI.items()},
     }
     write_whole(folder / CROISSANT, json.dumps(metadata, indent=1, ensure_ascii=False).encode() + b"\n")
@@ -185,8 +189,8 @@ def _files_of(config: str) -> str:
 # --------------------------------------------------------------------------------------------------------
 
 
-def _label_sets() -> list[dict[str, Any]]:
-    """The names of the ids in columns of labels."""
+def _label_sets(categories: Sequence[str]) -> list[dict[str, Any]]:
+    """What ids of a ClassLabel stand for: record sets whose records are in the metadata itself."""
     return [
         {
             "@type": "cr:RecordSet",
@@ -198,7 +202,7 @@ def _label_sets() -> list[dict[str, Any]]:
             "field": [_plain_field(f"{name}/id", "sc:Integer"), _plain_field(f"{name}/name", "sc:Text")],
             "data": [{f"{name}/id": i, f"{name}/name": label} for i, label in enumerate(labels)],
         }
-        for name, labels in _LABELS.items()
+        for name, labels in (("category_names", categories), ("object_status_names", OBJECT_STATUS))
     ]
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import pyarrow as pa
 
 import dataset_card
-from ImageNet3D import ANGLES, CATEGORIES, OBJECT_STATUS, POSE_FIELDS
+from ImageNet3D import ANGLES, OBJECT_STATUS, POSE_FIELDS
 from processing.built import FIGURES
 from processing.card.plots import Plot, Statistics, draw_plots
+from processing.ledger import label_names
 from processing.runtime.store import Place, names_in, read_columns
 
 CAMERA = Path(dataset_card.__file__).with_name("camera.svg")
@@ -99,7 +100,8 @@ def _pairs(table: pa.Table, first: str, second: str) -> Iterator[tuple]:
 
 
 def _count_objects(table: pa.Table, statistics: Statistics) -> None:
-    names = [CATEGORIES[label] for label in table["category"].to_pylist()]
+    categories = label_names(table.schema)
+    names = [categories[label] for label in table["category"].to_pylist()]
     statistics.objects.update(names)
     statistics.posed.update(names)
     statistics.distances.extend(table["distance"].drop_null().to_numpy())

@@ -1,34 +1,43 @@
 """The rows of the config object_centric: centred crops with their annotations in pixels of the crop."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 import ImageNet3D
-from ImageNet3D import CATEGORY_IDS, OBJECT_STATUS, POSE_FIELDS, Finding, Picture
+from ImageNet3D import CATEGORIES, OBJECT_STATUS, POSE_FIELDS, Finding, Picture
 from processing.crop.pixels import Crop, crops
 from processing.crop.place import CropOptions
 
 OPTIONS = CropOptions(mode="center", size=(512, 512), target_distance=4.0)
 
 
-def rows(pictures: Sequence[Picture], findings: list[Finding], left_out: Counter[str]) -> pa.Table:
+def rows(
+    pictures: Sequence[Picture],
+    findings: list[Finding],
+    left_out: Counter[str],
+    categories: Sequence[str] = CATEGORIES,
+) -> pa.Table:
     """The rows of some pictures, in their order, as an Arrow table of the config's features.
 
     Args:
         findings: gets one finding for each object whose picture cannot be decoded.
         left_out: counts the posed objects without a row, by code.
+        categories: the names of label ids.
     """
+    labels = {name: label for label, name in enumerate(categories)}
     found = [
-        _row(picture, crop) for picture in pictures for crop in crops(picture, OPTIONS, findings, left_out)
+        _row(picture, crop, labels)
+        for picture in pictures
+        for crop in crops(picture, OPTIONS, findings, left_out)
     ]
-    schema = pa.schema(list(ImageNet3D.config_features("object_centric").arrow_schema))
+    schema = pa.schema(list(ImageNet3D.config_features("object_centric", categories).arrow_schema))
     return pa.Table.from_pylist(found, schema)
 
 
-def _row(picture: Picture, crop: Crop) -> dict[str, Any]:
+def _row(picture: Picture, crop: Crop, labels: Mapping[str, int]) -> dict[str, Any]:
     entry, item = picture.entry, crop.place.annotation(crop.item)
     return {
         "image": {"bytes": crop.jpeg(), "path": f"{entry.stem}_{item.index:02d}.JPEG"},
@@ -36,7 +45,7 @@ def _row(picture: Picture, crop: Crop) -> dict[str, Any]:
         "object_index": item.index,
         "width": crop.image.width,
         "height": crop.image.height,
-        "category": CATEGORY_IDS[entry.category],
+        "category": labels[entry.category],
         "known": entry.known,
         "bbox": item.bbox,
         **{name: getattr(item, name) for name in (*POSE_FIELDS, "cad_index", "dense")},

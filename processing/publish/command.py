@@ -209,8 +209,17 @@ def _verify(folder: Path, workers: int | None) -> None:
 
 
 def read_release(folder: Path) -> Release:
-    """What a built folder's manifest lists, and the manifest itself."""
+    """What a built folder's manifest lists, and the manifest itself.
+
+    Raises:
+        PublishError: if it has categories whose label ids may still move.
+    """
     manifest = read_manifest(folder)
+    if unknown := manifest.findings.get("category_unknown"):
+        raise PublishError(
+            f"{folder}: {unknown} categories are unknown to the code that built it, so their label ids may "
+            "still move; append them to ImageNet3D.LATER_CATEGORIES, build again and publish"
+        )
     contents = {
         path: Content(folder / path, entry.size, entry.sha256) for path, entry in manifest.files.items()
     }

@@ -35,6 +35,7 @@ from processing.built import (
     read_built,
     table_of,
 )
+from processing.ledger import label_names
 from processing.runtime.cluster import joined, there, view_of
 from processing.runtime.store import Place, place, read_columns
 from processing.runtime.strict import DamagedError
@@ -287,7 +288,8 @@ def check_card(built: Built, seen: ShardFacts) -> Iterator[Problem]:
         if counts.get(config, {}).keys() != patterns.get(config, {}).keys():
             yield Problem("README.md", "card", f"configs and dataset_info name other splits of {config}")
             continue
-        if infos[config].features != ImageNet3D.config_features(config):
+        names = label_names(infos[config].features.arrow_schema)
+        if infos[config].features != ImageNet3D.config_features(config, names):
             yield Problem("README.md", "card", f"the features of {config}")
         for split, pattern in patterns[config].items():
             files = built.matching(pattern)

@@ -59,7 +59,7 @@ class RawComparison:
         if group.derived:
             found, expected = self._crops(found, pictures)
         else:
-            expected = ImageNet3D.rows(group.config, pictures, self._release.category_captions)
+            expected = ImageNet3D.rows(group.config, pictures, self._release)
         if not found.equals(expected):
             yield group.problem("raw_value", f"row group {group.number}: {difference(found, expected)}")
 
@@ -69,7 +69,7 @@ class RawComparison:
         A row group may end amid the objects of a picture, and another version of the libraries may write
         other bytes.
         """
-        expected = object_centric.rows(pictures, [], Counter())
+        expected = object_centric.rows(pictures, [], Counter(), self._release.categories)
         keys, present = _keys(expected), set(_keys(found))
         self._crops_expected.update(keys)
         self._crops_found.update(present)

@@ -12,9 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ImageNet3D import (
-    CATEGORIES,
     CATEGORY_COUNTS,
-    CATEGORY_IDS,
     KNOWN_CATEGORIES,
     LEFT_OUT,
     Finding,
@@ -27,7 +25,7 @@ from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
 from processing.built import Listed
 from processing.drawing import thumbnail
 from processing.drawing.mesh import MeshError, parse_mesh
-from processing.ledger import CategoryCounts
+from processing.ledger import CategoryCounts, label_names
 from processing.runtime.store import Place, on_this_machine
 from processing.verify.checks import Problem, ShardFacts
 from processing.verify.raw import difference, look_alike
@@ -67,13 +65,14 @@ def check_reference(
             facts.values.setdefault(path, Counter()).update(viewer_values(table))
             facts.problems += check_layout(path, number, table, file.metadata.row_group(number))
             rows = _without_dictionaries(table).to_pylist()
+            names = label_names(table.schema)
             if config == "categories":
                 facts.problems += (
-                    Problem(path, "value", what) for row in rows for what in _category_faults(row)
+                    Problem(path, "value", what) for row in rows for what in _category_faults(row, names)
                 )
                 facts.category_rows += rows
             else:
-                _check_mesh_rows(path, rows, release, meshes, facts)
+                _check_mesh_rows(path, [_named(row, names) for row in rows], release, meshes, facts)
         return facts
 
 
@@ -112,9 +111,14 @@ def _without_dictionaries(table: pa.Table) -> pa.Table:
     return table.set_column(0, "image", pa.StructArray.from_arrays(parts, ["bytes", "path"]))
 
 
-def _category(row: _Row) -> str | None:
+def _named(row: _Row, names: Sequence[str]) -> _Row:
+    """A row with the name of its category beside the label's id."""
     label = row["category"]
-    return CATEGORIES[label] if label is not None and 0 <= label < len(CATEGORIES) else None
+    return {**row, "_name": names[label] if label is not None and 0 <= label < len(names) else ""}
+
+
+def _category(row: _Row) -> str | None:
+    return row["_name"] or None
 
 
 def _key(row: _Row) -> str:
@@ -159,11 +163,11 @@ def _raw_mesh_faults(
         yield Problem(path, "raw_value", f"{_key(row)}: not in the raw release")
         return
     try:
-        expected = cad.table([cad.row(release.tree, entry)])
+        expected = cad.table([cad.row(release.tree, entry, release.categories)], release.categories)
     except MeshError as error:
         yield Problem(path, "raw_value", f"{_key(row)}: {error}")
         return
-    found = cad.table([row])
+    found = cad.table([row], release.categories)
     if look_alike(found["image"][0], expected["image"][0]):
         found = found.set_column(0, "image", expected["image"])
     if _same_mesh(row["mesh"], expected["mesh"][0].as_py()):
@@ -183,10 +187,10 @@ def _same_mesh(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
     return np.array_equal(one.vertices, other.vertices) and np.array_equal(one.faces, other.faces)
 
 
-def _category_faults(row: _Row) -> Iterator[str]:
+def _category_faults(row: _Row, names: Sequence[str]) -> Iterator[str]:
     """What is wrong with a row of categories by itself."""
     name = row["name"]
-    if name not in CATEGORY_IDS or row["category"] != CATEGORY_IDS[name]:
+    if name != _named(row, names)["_name"]:
         yield f"category {row['category']} is not that of {name}"
     if row["known"] is not (name in KNOWN_CATEGORIES):
         yield f"known is not that of {name}"
@@ -267,8 +271,7 @@ def check_category_rows(
     rows: Sequence[_Row], markers: CategoryCounts, survey: Survey, tables: Sequence[str]
 ) -> Iterator[Problem]:
     """The rows of categories are those of the raw release, in its order and with its captions."""
-    captions = survey.release.category_captions
-    expected = categories.table(categories.categories_of(survey), markers, captions, "cad" in tables)
+    expected = categories.table(categories.categories_of(survey), markers, survey.release, "cad" in tables)
     for row, other in itertools.zip_longest(rows, expected.to_pylist()):
         if row != other:
             name = (row or other)["name"]

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from ImageNet3D import (
     ANGLES,
-    CATEGORIES,
     KNOWN_CATEGORIES,
     OBJECT_STATUS,
     POSE_FIELDS,
@@ -27,6 +26,7 @@ from ImageNet3D import (
 from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
 from processing.build.shards import shard_schema
 from processing.built import SHARD_NAME, TABLES, Listed
+from processing.ledger import label_names
 from processing.runtime.store import Place, digest, on_this_machine
 from processing.verify.checks import (
     VIEWER_CELL_BYTES,
@@ -84,7 +84,8 @@ def unreadable(path: str, error: Exception) -> Problem:
 def open_shard(folder: Path, path: str, config: str, facts: ShardFacts) -> pq.ParquetFile | None:
     """A shard's file if its schema is right, so that all other checks can rely on the columns."""
     try:
-        found, expected = pq.read_schema(folder / path), shard_schema(config)
+        found = pq.read_schema(folder / path)
+        expected = shard_schema(config, label_names(found))
         if not found.equals(expected) or found.metadata != expected.metadata:
             difference = _schema_difference(found, expected)
             facts.problems.append(Problem(path, "schema_differs", difference))
@@ -295,7 +296,7 @@ ROW_GROUP_CHECKS: tuple[Callable[[RowGroup, str], Iterator[Problem]], ...] = (
 # Values
 # --------------------------------------------------------------------------------------------------------
 
-_NULLABLE = frozenset({"cad_index", "object_status", "dense", "category_caption"})
+_NULLABLE = frozenset({"cad_index", "object_status", "dense", "caption", "category_caption"})
 
 
 def _nullable(config: str) -> frozenset[str]:
@@ -335,7 +336,8 @@ def _true(mask: pa.ChunkedArray) -> np.ndarray:
 def _picture_rules(group: RowGroup) -> Iterator[_Rule]:
     table = group.table
     labels = table["label" if "label" in table.column_names else "category"].to_pylist()
-    names = [CATEGORIES[i] if i is not None and 0 <= i < len(CATEGORIES) else None for i in labels]
+    categories = label_names(table.schema)
+    names = [categories[i] if i is not None and 0 <= i < len(categories) else None for i in labels]
     folders = [str(image_id).partition("/")[0] for image_id in table["image_id"].to_pylist()]
     yield table, "the category is not the image_id's", _unequal(names, folders)
     paths = table["image"].combine_chunks().field("path").to_pylist()

@@ -261,7 +261,7 @@ class TestHostile:
     def test_books_balance(self, hostile) -> None:
         _, report, ledger = hostile
         account = report.books.accounts["cad", "train"]
-        reasons = Counter(reason for _, reason in HOSTILE.values() if reason) + Counter(["category_unknown"])
+        reasons = Counter(reason for _, reason in HOSTILE.values() if reason)
         assert account.left_out == reasons
         assert account.read == len(HOSTILE) + 3
         assert account.written == account.read - reasons.total()

@@ -87,11 +87,16 @@ class TestRows:
             },
             "chair": {},
             "kettle": {},
+            "spaceship": {
+                **dict.fromkeys(("train_pictures", "train_objects", "train_good"), 1),
+                **dict.fromkeys(("validation_pictures", "validation_objects", "validation_good"), 1),
+                "num_meshes": 1,
+            },
         }
-        assert [row["caption"] for row in found.values()] == [None, "to sleep in", None, None]
-        assert [row["known"] for row in found.values()] == [True, True, False, False]
+        assert [row["caption"] for row in found.values()] == [None, "to sleep in", None, None, None]
+        assert [row["known"] for row in found.values()] == [True, True, False, False, False]
         account = report.books.accounts["categories", "train"]
-        assert (account.read, account.written, account.left_out) == (5, 4, {"category_unknown": 1})
+        assert (account.read, account.written, account.left_out) == (5, 5, {})
 
     def test_a_mesh_that_is_left_out_does_not_count(self, tmp_path: Path) -> None:
         tree = RawTreeWriter().sound("bed").mesh("bed", 2)

@@ -217,7 +217,7 @@ def write_shard(out, image_ids=("bed/n1_1",), row_group_size=100, names=None, **
     pictures = [Picture(Entry(i, "train"), jpeg(), 100, 80, Annotation(1, (item,))) for i in image_ids]
     (out / "pose").mkdir(parents=True)
     (out / "README.md").write_text("A card.", "utf-8")
-    table = ImageNet3D.rows("pose", pictures, {})
+    table = ImageNet3D.rows("pose", pictures, ImageNet3D.Release(None, {}, {}))
     if names is not None:
         table = table.set_column(table.schema.get_field_index("image_id"), "image_id", pa.array(names))
     pq.write_table(table, out / "pose/train-00000-of-00001-known.parquet", row_group_size=row_group_size)

@@ -17,12 +17,13 @@ import pytest
 from click.testing import CliRunner
 from hub import TOKEN
 from hub_writing import READER, Fault, WritableHub, serve_writable
+from raw_tree import RawTreeWriter
 
 import ImageNet3D
 from processing.__main__ import main
 from processing.build.command import build
 from processing.publish import repository
-from processing.publish.command import MANIFEST, PublishReport, publish
+from processing.publish.command import MANIFEST, PublishReport, publish, read_release
 from processing.publish.repository import PublishError
 
 REPO = "ccvl/ImageNet3D"
@@ -300,6 +301,13 @@ def test_files_that_would_spoil_the_release_are_named(
 def test_a_damaged_manifest_of_the_repository_is_not_guessed_at(built_sample: Path, hub: WritableHub) -> None:
     hub.repository.commit_file(MANIFEST, b"[")
     assert "cannot be read" in refusal(built_sample, hub)
+
+
+def test_categories_whose_ids_may_move_are_refused(tmp_path: Path) -> None:
+    raw = RawTreeWriter().sound("bed").sound("spaceship").zip(tmp_path / "raw.zip")
+    build(raw, tmp_path / "out", configs=["classification"], workers=1)
+    with pytest.raises(PublishError, match=r"1 categories are unknown.*LATER_CATEGORIES"):
+        read_release(tmp_path / "out")
 
 
 def test_a_folder_that_is_not_whole_is_refused(built_sample: Path, hub: WritableHub, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """What does not show in the rows: stable labels, the cache's key, captions, downloads, order."""
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -18,6 +17,7 @@ import pytest
 from conftest import PROJECT, SHARED
 from hub import serve
 from PIL import Image
+from raw_tree import RawTreeWriter
 
 import ImageNet3D as release
 from ImageNet3D import CATEGORIES, CONFIGS, KNOWN_CATEGORIES, ImageNet3D, RawTree, ReleaseError, survey
@@ -67,46 +67,59 @@ class TestCategories:
         assert tuple(names) == release.CATEGORIES_V1
         assert set(known) == KNOWN_CATEGORIES
 
-    def test_later_categories_keep_the_ids(self, tree: Path, tmp_path: Path) -> None:
-        """A release with a new category is read by appending its name; the other rows do not change."""
-        for folder in ("images", "annotations"):
-            (tree / folder / "car").rename(tree / folder / "rickshaw")
-        for name in ("train", "val"):
-            (tree / "lists" / f"car_imagenet_{name}.txt").rename(
-                tree / "lists" / f"rickshaw_imagenet_{name}.txt"
-            )
-        for file in tree.glob("annotations/rickshaw/*.npz"):
-            content = file.read_bytes()
-            assert b"car" in content
-            file.write_bytes(rename_class(content, "car", "rickshaw"))
+    def test_unknown_ones_stand_behind_the_published(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A release with more categories keeps all rows, and no published id moves."""
+        monkeypatch.setattr(release.logger, "propagate", True)
+        tree = RawTreeWriter().sound("rickshaw").sound("bed").sound("ark").sound("trolley_bus")
+        tree.captions(categories={"ark": "floats"}).mesh("zeppelin")
+        tree.picture("no_list", "x").annotation("no_list", "x")
+        raw = tree.zip(tmp_path / "raw.zip")
+        later = ("ark", "rickshaw", "trolley_bus", "zeppelin")
+        for config, splits in (
+            ("pose", 2),
+            ("classification", 2),
+            ("open_vocab_unknown", 1),
+            ("captions", 2),
+        ):
+            rows = load(Path(raw), tmp_path / "cache", config)
+            assert len(rows) == splits
+            for split in rows.values():
+                label = split.features["label" if config == "classification" else "category"]
+                assert tuple(label.names) == CATEGORIES + later
+                ids = split["label" if config == "classification" else "category"]
+                assert [label.int2str(i) for i in ids] == [i.partition("/")[0] for i in split["image_id"]]
+        assert "ark, rickshaw, trolley_bus (an old spelling of trolleybus), zeppelin" in caplog.text
+        found = [f for f in survey(RawTree(raw)).findings if f.reason == "category_unknown"]
+        assert [f.file for f in found] == [f"images/{name}" for name in later]
+        assert "old spelling of trolleybus" in found[2].value
+
+    def test_later_ones_keep_the_ids(self, tmp_path: Path) -> None:
+        """Appending a name makes its id a published one; nothing is said of it any more."""
+        RawTreeWriter().sound("rickshaw").sound("bed").sound("ark").folder(tmp_path / "tree")
+        text = (PROJECT / "ImageNet3D.py").read_text("utf-8")
+        empty = "LATER_CATEGORIES: tuple[str, ...] = ()"
+        assert text.count(empty) == 1
+        text = text.replace(empty, 'LATER_CATEGORIES: tuple[str, ...] = ("rickshaw",)')
+        (tmp_path / "ImageNet3D.py").write_text(text, "utf-8")
         code = (
-            "import sys; sys.path.insert(0, sys.argv[1]); import ImageNet3D as d\n"
-            "from types import MappingProxyType\n"
-            "d.LATER_CATEGORIES = ('rickshaw',); d.CATEGORIES = d.CATEGORIES_V1 + d.LATER_CATEGORIES\n"
-            "d.CATEGORY_IDS = MappingProxyType({n: i for i, n in enumerate(d.CATEGORIES)})\n"
-            "b = d.ImageNet3D(config_name='classification', data_dir=sys.argv[2], cache_dir=sys.argv[3])\n"
-            "b.download_and_prepare(); rows = b.as_dataset(split='train'); f = rows.features['label']\n"
-            "print(sorted({(i, f.int2str(i)) for i in rows['label']}))"
+            "import ImageNet3D as d; s = d.survey(d.RawTree('tree'))\n"
+            "print(s.release.categories[189:], [f.file for f in s.findings])"
         )
-        command = [sys.executable, "-c", code, str(PROJECT), str(tree), str(tmp_path / "cache")]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        labels = dict(eval(printed.splitlines()[-1]))
-        assert labels[189] == "rickshaw"
-        assert all(CATEGORIES[i] == name for i, name in labels.items() if i < 189)
-        assert len(labels) > 2
+        command = [sys.executable, "-c", code]
+        printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        assert printed == "('rickshaw', 'ark') ['images/ark']\n"
 
+    def test_too_many_unknown_ones_are_no_release(self, tmp_path: Path) -> None:
+        tree = RawTreeWriter().sound("bed")
+        for number in range(1001):
+            tree.lists(f"c{number}", ("a",))
+        with pytest.raises(ReleaseError, match="1001 unknown categories"):
+            survey(RawTree(tree.zip(tmp_path / "raw.zip")))
 
-def rename_class(npz: bytes, old: str, new: str) -> bytes:
-    """The same annotations of another class."""
-    import numpy as np
-
-    objects = np.load(io.BytesIO(npz), allow_pickle=True)["annotations"]
-    for item in objects:
-        assert item["class"] == old
-        item["class"] = new
-    out = io.BytesIO()
-    np.savez(out, annotations=objects)
-    return out.getvalue()
+    def test_old_spellings_are_none_of_ours(self) -> None:
+        assert not set(release.OLD_SPELLINGS) & set(CATEGORIES)
 
 
 class TestFeatures:
@@ -148,7 +161,9 @@ class TestCache:
         texts = json.loads(file.read_text("utf-8"))
         file.write_text(json.dumps({key: f"new: {text}" for key, text in texts.items()}))
         rows = load(tree, tmp_path / "cache", "captions")["train"]
-        assert all(text.startswith("new: ") for text in rows["caption"])
+        found = [text for text in rows["caption"] if text is not None]
+        assert found
+        assert all(text.startswith("new: ") for text in found)
 
     def test_unchanged_input_is_not_read_again(self, tree: Path, tmp_path: Path) -> None:
         first = load(tree, tmp_path / "cache").cache_files
@@ -284,57 +299,89 @@ class TestDownload:
     )
 
     def run(
-        self, hub: Any, tmp_path: Path, code: str = CODE, *more: object, **env: str
+        self,
+        hub: Any,
+        tmp_path: Path,
+        code: str = CODE,
+        *more: object,
+        python: Path | str = sys.executable,
+        **env: str,
     ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", code, str(PROJECT), str(tmp_path / "cache"), *map(str, more)]
+        command = [str(python), "-c", code, str(PROJECT), str(tmp_path / "cache"), *map(str, more)]
         environment = {**os.environ, **hub.environment(tmp_path / "hub"), **env}
         return subprocess.run(command, capture_output=True, text=True, env=environment)
 
     @pytest.fixture
-    def repository(self, tree: Path, tmp_path: Path) -> Path:
+    def repository(self, tmp_path: Path) -> Path:
+        """The repository as it is today: a zip on main."""
         folder = tmp_path / "repository"
         folder.mkdir()
-        zipped(tree, folder / release.RAW_ARCHIVE)
+        a_raw_tree().zip(folder / release.RAW_ARCHIVE)
         return folder
 
-    def test_downloads_and_streams_the_pinned_revision(
-        self, repository: Path, sample_folder: Path, tmp_path: Path
-    ) -> None:
-        empty = tmp_path / "empty"
-        empty.mkdir()
-        revisions = {"main": empty, release.RAW_REVISION: repository}
-        with serve(repository, revisions=revisions) as hub:
-            done = self.run(hub, tmp_path)
-        assert done.returncode == 0, done.stderr[-3000:]
-        rows = load(sample_folder, tmp_path / "cache2")["validation"]
-        assert f"ROWS {len(rows)} True" in done.stdout
-        assert f"FIRST {rows[0]['image_id']} {rows[0]['image'].size}" in done.stdout
+    def other(self, tmp_path: Path, name: str, stem: str) -> Path:
+        """Another revision, told by its only picture of validation."""
+        folder = tmp_path / name
+        folder.mkdir()
+        a_raw_tree(stem).zip(folder / release.RAW_ARCHIVE)
+        return folder
 
-    def test_what_a_branch_held_before_is_not_served(
-        self, repository: Path, tree: Path, tmp_path: Path
+    @pytest.mark.parametrize("version", ["newest", "3.6"])
+    def test_the_zip_on_main_without_any_tag(
+        self, repository: Path, tmp_path: Path, version: str, request: pytest.FixtureRequest
     ) -> None:
-        captions = tree.parent / "elsewhere"
-        (tree / "captions").rename(captions)
+        python = sys.executable if version == "newest" else request.getfixturevalue("datasets3_python")
+        with serve(repository) as hub:
+            done = self.run(hub, tmp_path, python=python)
+            assert done.returncode == 0, done.stderr[-3000:]
+            assert f"at main, commit {hub.sha()}" in done.stderr
+        assert done.stdout.split("\n")[:2] == ["FIRST bed/v (64, 48)", "ROWS 1 True"]
+        for env in ({}, {"HF_HUB_OFFLINE": "1"}):  # the Hub is gone; what its cache holds is enough
+            again = self.run(hub, tmp_path, python=python, **env)
+            assert again.returncode == 0, again.stderr[-3000:]
+            assert again.stdout == done.stdout
+        shutil.rmtree(tmp_path / "cache")  # also where rows have to be made anew
+        again = self.run(hub, tmp_path, python=python, HF_HUB_OFFLINE="1")
+        assert (again.returncode, again.stdout) == (0, done.stdout), again.stderr[-3000:]
+
+    @pytest.mark.parametrize("version", ["newest", "3.6"])
+    def test_the_newest_tag_that_this_code_reads(
+        self, repository: Path, tmp_path: Path, version: str, request: pytest.FixtureRequest
+    ) -> None:
+        python = sys.executable if version == "newest" else request.getfixturevalue("datasets3_python")
+        tags = {
+            name: self.other(tmp_path, name, stem)
+            for name, stem in (("v1.0.0", "old"), ("v1.9", "older"), ("v1.10.0", "newest"), ("v2.0", "later"))
+        }
+        with serve(repository, revisions={"main": repository, "1.x": repository, **tags}) as hub:
+            done = self.run(hub, tmp_path, python=python)
+            sha = hub.sha("v1.10.0")
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert f"at v1.10.0, commit {sha}" in done.stderr
+        assert "FIRST bed/newest" in done.stdout
+        again = self.run(hub, tmp_path, python=python, HF_HUB_OFFLINE="1")
+        assert (again.returncode, again.stdout) == (0, done.stdout), again.stderr[-3000:]
+
+    def test_what_a_branch_held_before_is_not_served(self, repository: Path, tmp_path: Path) -> None:
+        captions = tmp_path / "elsewhere"
+        captions.mkdir()
+        (captions / "texts.json").write_text(json.dumps({"bed": "to sleep in"}))
 
         def rows() -> str:
-            with serve(repository, revisions={"main": repository}) as hub:
+            with serve(repository) as hub:
                 done = self.run(hub, tmp_path, self.ROWS, captions)
             assert done.returncode == 0, done.stderr[-3000:]
             return done.stdout
 
         first = rows()
-        assert rows() == first
-        (validation,) = (path for path in tree.glob("lists/car_*_val.txt"))
-        validation.write_text("")
-        zipped(tree, repository / release.RAW_ARCHIVE)
-        fewer = rows()
-        assert int(fewer.split()[1]) < int(first.split()[1])
-        file = captions / "category_captions.json"
-        file.write_text(json.dumps(dict.fromkeys(json.loads(file.read_text("utf-8")), "another text")))
-        assert rows().strip().endswith("another text")
+        assert first == rows() == "ROWS 1 to sleep in\n"
+        a_raw_tree("v", "w").zip(repository / release.RAW_ARCHIVE)
+        assert rows() == "ROWS 2 to sleep in\n"
+        (captions / "texts.json").write_text(json.dumps({"bed": "another text"}))
+        assert rows() == "ROWS 2 another text\n"
 
     def test_gated(self, repository: Path, tmp_path: Path) -> None:
-        with serve(repository, revisions={release.RAW_REVISION: repository}, gated=True) as hub:
+        with serve(repository, gated=True) as hub:
             done = self.run(hub, tmp_path)
         assert done.returncode != 0
         last = done.stderr.strip().splitlines()[-1]
@@ -343,9 +390,15 @@ class TestDownload:
         assert "hf auth login" in last
 
     def test_unknown_revision(self, repository: Path, tmp_path: Path) -> None:
-        with serve(repository, revisions={"main": repository}) as hub:
-            done = self.run(hub, tmp_path)
+        code = self.CODE.replace("config_name='pose'", "config_name='pose', raw_revision='v7'")
+        with serve(repository) as hub:
+            done = self.run(hub, tmp_path, code)
         assert "no such revision; name another with raw_revision=" in done.stderr.strip().splitlines()[-1]
+
+
+def a_raw_tree(*val: str) -> RawTreeWriter:
+    """A raw tree of one category with these pictures in validation."""
+    return RawTreeWriter().sound("bed", ("a", "b"), val or ("v",))
 
 
 class TestTurnedPicture:

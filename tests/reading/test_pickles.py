@@ -36,6 +36,7 @@ PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 FORBIDDEN, NOT_ARRAY = "annotation_forbidden", "annotation_not_array"
 MESHES = frozenset({"CAD/bed/01.off"})
 ENTRY = Entry("bed/a", "train", 1, "a caption")
+RELEASE = Release(None, MESHES, {})
 
 
 @dataclass
@@ -573,7 +574,7 @@ def ends_well(data: bytes) -> None:
     annotation, findings = ended
     assert all(finding.value.isprintable() and len(finding.value) < 1000 for finding in findings)
     for config in ("pose", "captions"):
-        table = ImageNet3D.rows(config, [Picture(ENTRY, b"", WIDTH, HEIGHT, annotation)], {})
+        table = ImageNet3D.rows(config, [Picture(ENTRY, b"", WIDTH, HEIGHT, annotation)], RELEASE)
         table.validate(full=True)
     for item in annotation.objects:
         assert all(map(math.isfinite, item.bbox))

@@ -639,7 +639,7 @@ class TestHub:
     CODE = """
 import sys
 import ImageNet3D as release
-url = f"hf://datasets/{release.REPOSITORY}@{release.RAW_REVISION}/{release.RAW_ARCHIVE}"
+url = f"hf://datasets/{release.REPOSITORY}@main/{release.RAW_ARCHIVE}"
 found = release.survey(release.RawTree(url, {"token": "hf_loopback"}))
 entries = found.entries["train"]
 print(len(list(release.read_pictures(found.release.fetched(entries), "pose", entries, []))))
@@ -650,7 +650,7 @@ print(len(list(release.read_pictures(found.release.fetched(entries), "pose", ent
         repository.mkdir()
         data = (local / "raw.zip").read_bytes()
         (repository / release.RAW_ARCHIVE).write_bytes(data)
-        with serve(repository, revisions={release.RAW_REVISION: repository}, gated=True) as hub:
+        with serve(repository, revisions={"main": repository}, gated=True) as hub:
             environment = {**os.environ, **hub.environment(tmp_path / "home")}
             line = [sys.executable, "-c", self.CODE]
             done = subprocess.run(line, cwd=PROJECT, env=environment, capture_output=True, text=True)

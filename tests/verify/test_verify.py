@@ -5,6 +5,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import random
 import shutil
 from collections.abc import Callable
@@ -274,19 +275,14 @@ CHANGED_TABLES: dict[str, tuple[str, Change, str]] = {
     "turned around": ("classification", lambda t: t.take(list(range(len(t)))[::-1]), "place_differs"),
     "not a number": ("pose", lambda t: with_value(t, "azimuth", float("nan")), "value"),
     "infinite": ("pose", lambda t: with_value(t, "distance", float("inf")), "value"),
-    "no number": ("pose", lambda t: with_value(t, "px", None), "value"),
-    "degrees": ("pose", lambda t: with_value(t, "elevation", 90.0), "value"),
-    "negative viewport": ("pose", lambda t: with_value(t, "viewport", -1.0), "value"),
-    "inverted box": ("pose", lambda t: with_value(t, "bbox", lambda b: [b[2], b[1], b[0], b[3]]), "value"),
-    "box outside": ("pose", lambda t: with_value(t, "bbox", [-9.0, -9.0, -1.0, -1.0]), "value"),
+    "no number": ("pose", lambda t: with_value(t, "theta", None), "value"),
     "unknown status": ("pose", lambda t: with_value(t, "object_status", 4), "value"),
     "no known category": ("pose", lambda t: with_value(t, "known", False), "value"),
-    "mesh 0": ("pose", lambda t: with_value(t, "cad_index", 0), "value"),
     "another label": ("classification", lambda t: with_value(t, "label", lambda i: (i + 1) % 189), "value"),
     "another path": ("pose", lambda t: with_value(t, "image", lambda i: {**i, "path": "a.JPEG"}), "value"),
     "an object's box": (
         "captions",
-        lambda t: with_value(t, "objects", lambda o: [{**o[0], "bbox": [5.0, 5.0, 5.0, 9.0]}, *o[1:]]),
+        lambda t: with_value(t, "objects", lambda o: [{**o[0], "bbox": [5.0, 5.0, math.nan, 9.0]}, *o[1:]]),
         "value",
     ),
     "another width": ("pose", lambda t: with_value(t, "width", lambda width: width + 1), "picture_size"),
