@@ -288,20 +288,15 @@ def preview(source: str, page: str, per_category: int, seed: int, **selected: An
     The options choose what all of the page is about, its plots and books too.
     """
     from processing.preview.command import write_preview
-    from processing.preview.sources import Selection
+    from processing.preview.selection import Selection
 
-    if Path(page).is_dir():
-        raise click.UsageError(
-            f"{page} is a folder; name the file to write, such as {Path(page) / 'page.html'}"
-        )
     try:
-        write_preview(source, page, per_category, Selection(**selected), seed)
-    except (ValueError, ImportError) as error:
-        if type(error).__module__ == "ImageNet3D":
-            raise
+        selection = Selection(**selected)
+    except ValueError as error:
         raise click.UsageError(str(error)) from error
-    path = Path(page).resolve()
-    click.echo(f"{path.as_uri()} ({path.stat().st_size / 1e6:.1f} MB)")
+    if not write_preview(source, page, per_category, selection, seed):
+        path = Path(page).resolve()
+        click.echo(f"{path.as_uri()} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 @main.command()

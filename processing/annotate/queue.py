@@ -20,7 +20,8 @@ from processing.built import CORRECTIONS
 from processing.drawing.draw import box_agreement
 from processing.drawing.mesh import Mesh, MeshError
 from processing.geometry import project
-from processing.preview.sources import AnnotatedPicture, Source, open_source
+from processing.preview.selection import AnnotatedPicture, Source
+from processing.preview.sources import open_source
 
 USUAL_VIEWPOINT = 3000.0  # of the release, where an object has none; pixels
 _FIRST_AZIMUTH, _FIRST_ELEVATION = math.radians(30), math.radians(10)  # three sides are seen

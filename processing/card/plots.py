@@ -37,6 +37,7 @@ _PAGE_COLORS = {
     THIRD: "var(--third)",
 }
 _STYLE = {
+    "text.parse_math": False,  # names are text, whatever dollars they hold
     "svg.fonttype": "none",  # text stays text: small, and in the page's font
     "font.size": 9.0,
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),

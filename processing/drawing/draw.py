@@ -14,7 +14,7 @@ before it.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ import PIL.ImageColor
 import PIL.ImageDraw
 from numpy.typing import NDArray
 
-from ImageNet3D import POSE_FIELDS
+from ImageNet3D import ANGLES, POSE_FIELDS
 from processing.drawing.mesh import Mesh, MeshError
 from processing.drawing.outline import Drawing, trace
 from processing.drawing.raster import LIGHT, shade
@@ -38,6 +38,12 @@ MESH_COLOR = "#00e5d0"
 AXIS_COLORS: Mapping[str, str] = {"x": "#e5484d", "y": "#2f9e44", "z": "#3b7bea"}
 FACE_OPACITY = 0.45  # the picture stays visible below the faces
 EDGE_OPACITY = 0.75
+
+# Sides of boxes are drawn no farther out, pixels: nobody sees them there, and nothing draws 1e300 pixels.
+FARTHEST = 10.0**6
+
+# Numbers of a pose past these belong to no photograph, and their projections are no numbers.
+MAX_DISTANCE = MAX_POSITION = MAX_VIEWPORT = 1e9  # units of the mesh, pixels, pixels
 
 _SHARPNESS = 2  # lines are painted so many times as large, and reduced: Pillow's own are jagged
 _LARGEST = 4000  # pixels of a side that is still painted larger
@@ -65,7 +71,7 @@ class Layers:
     """Where an annotation lands in its picture.
 
     Attributes:
-        box: x1, y1, x2, y2 as annotated, pixels.
+        box: left, upper, right and lower side as annotated, pixels; no farther out than `FARTHEST`.
         axes: the farthest first; none where there is no pose.
         mesh: the mesh's lines, or None where there is no mesh or nothing of it is in the picture.
         faces: its shaded faces, likewise.
@@ -92,8 +98,9 @@ def draw(
 
     Args:
         picture: as stored: an EXIF orientation must not have been applied.
-        row: of the config pose or object_centric, or any mapping with `bbox` and the seven pose fields, which
-            may be None: x1, y1, x2, y2, px, py and viewport in pixels of the picture, angles in radians.
+        row: of the config pose or object_centric, or any mapping with `bbox` and the seven pose fields, each
+            of which may be missing or None: x1, y1, x2, y2, px, py and viewport in pixels of the picture,
+            angles in radians. Where the pose cannot be projected, the box is drawn alone.
         mesh: of the object; None draws box and axes only. A trimesh does too.
         show: of `LAYERS`.
 
@@ -132,14 +139,10 @@ def layers(
         size: width and height of what is drawn on, pixels.
         scale: pixels of what is drawn on for one of the picture.
     """
-    box = tuple(float(value) * scale for value in row["bbox"])
+    box = _drawn_box(row["bbox"], scale)
+    if why := why_not_projected(row):
+        return Layers(box, remark=why)
     camera = camera_of(row, scale)
-    if camera is None:
-        return Layers(box, remark="A box and no whole pose.")
-    if camera[3] <= 0:
-        return Layers(box, remark="Never placed in depth: no mesh or axes to draw.")
-    if camera[6] <= 0:
-        return Layers(box, remark="Its viewport is not positive: no mesh or axes to draw.")
     axes = object_axes(camera, box)
     if mesh is None:
         return Layers(box, axes, remark="No mesh: box and axes only.")
@@ -154,12 +157,38 @@ def layers(
     return Layers(box, axes, lines, _shaded(mesh, camera, lines), agreement)
 
 
-def camera_of(row: Mapping[str, Any], scale: float = 1.0) -> tuple[float, ...] | None:
-    """The arguments of `geometry.project` behind the points; None for an object that is not posed."""
-    if any(row.get(name) is None for name in POSE_FIELDS):
-        return None
+def why_not_projected(row: Mapping[str, Any]) -> str:
+    """Why a pose puts nothing into its picture, as a sentence; "" if it does.
+
+    Args:
+        row: as of `draw`.
+    """
+    values = {name: row.get(name) for name in POSE_FIELDS}
+    if any(values[name] is None for name in ANGLES):
+        return "A box and no pose."
+    distance, px, py, viewport = (values[name] for name in ("distance", "px", "py", "viewport"))
+    if distance is None or distance <= 0:
+        return "Never placed in depth: no mesh or axes to draw."
+    if px is None or py is None:
+        return "Its centre (px, py) is not annotated: no mesh or axes to draw."
+    if viewport is None:
+        return "Its focal length (viewport) is not annotated: no mesh or axes to draw."
+    sound = distance <= MAX_DISTANCE and max(abs(px), abs(py)) <= MAX_POSITION
+    if not (sound and 0 < viewport <= MAX_VIEWPORT):
+        return "Distance, centre or viewport are those of no photograph: no mesh or axes to draw."
+    return ""
+
+
+def camera_of(row: Mapping[str, Any], scale: float = 1.0) -> tuple[float, ...]:
+    """The arguments of `geometry.project` behind the points, of a pose that `why_not_projected` lets pass."""
     azimuth, elevation, theta, distance, px, py, viewport = (float(row[name]) for name in POSE_FIELDS)
     return azimuth, elevation, theta, distance, px * scale, py * scale, viewport * scale
+
+
+def _drawn_box(bbox: Sequence[float], scale: float) -> tuple[float, float, float, float]:
+    """A box as it is drawn: one that is annotated the wrong way round has the same sides."""
+    x1, y1, x2, y2 = (min(max(float(value) * scale, -FARTHEST), FARTHEST) for value in bbox)
+    return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
 
 
 def object_axes(camera: tuple[float, ...], box: tuple[float, ...]) -> tuple[Axis, ...]:

@@ -5,7 +5,7 @@ import PIL.Image
 
 
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    """The same picture in RGB.
+    """The same picture in RGB: itself, if it is that.
 
     As training code gets it from Pillow's `convert("RGB")`: grey, CMYK and palette pictures are converted,
     transparency is dropped and the stored colours are shown, colour profiles are ignored. Only of grey

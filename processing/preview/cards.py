@@ -6,28 +6,25 @@ import base64
 import io
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import PIL.Image
 from numpy.typing import NDArray
 
 from ImageNet3D import KNOWN_CATEGORIES, REASONS, ObjectAnnotation, Unusable
-from processing.drawing.draw import Faces, Layers, camera_of, layers
+from processing.drawing.draw import Faces, Layers, camera_of, layers, why_not_projected
 from processing.drawing.mesh import Mesh, MeshError
+from processing.drawing.rgb import to_rgb
 from processing.geometry import TWO_PI
 from processing.preview.meshes import EmbeddedMesh, embedded
-from processing.preview.sources import AnnotatedPicture, Source
+from processing.preview.selection import AnnotatedPicture, Source
 
 # Long side of an embedded picture in pixels, by how many objects a page has: it is to stay below 30 MB with
 # 500 objects.
 LONG_SIDES = ((60, 640), (200, 520), (600, 420))
 SMALLEST_LONG_SIDE = 320
 PICTURE_QUALITY, PATCH_QUALITY, PATCH_ALPHA_QUALITY = 72, 55, 70  # of WebP
-
-# Corners of boxes are drawn no farther out, in pixels of the embedded picture: nobody sees them there, and a
-# browser draws no rectangle of 1e300 pixels.
-FARTHEST = 10.0**6
 
 AGREES = 0.75  # intersection over union of box and mesh from which they are said to agree
 
@@ -113,8 +110,7 @@ class Card:
     @property
     def camera(self) -> list[float] | None:
         """The arguments of `geometry.project` behind the points, in pixels of the card."""
-        camera = camera_of(asdict(self.item), self.image.scale)
-        return list(camera) if camera is not None and camera[3] > 0 and camera[6] > 0 else None
+        return list(camera_of(asdict(self.item), self.image.scale)) if self.layers.axes else None
 
     @property
     def alt(self) -> str:
@@ -142,9 +138,10 @@ class Card:
     def fit_for_head(self) -> tuple[bool, bool]:
         """Sorts the cards for the head of the page, the best first: a good object, large and whole."""
         x1, y1, x2, y2 = self.layers.box
-        share = (x2 - x1) * (y2 - y1) / (self.image.width * self.image.height)
+        width, height = x2 - x1, y2 - y1  # 0 of a box thinner than a pixel, as far as float64 can tell
+        share = width * height / (self.image.width * self.image.height)
         whole = x1 > 0 and y1 > 0 and x2 < self.image.width and y2 < self.image.height
-        stout = whole and 0.4 < (x2 - x1) / (y2 - y1) < 2.5
+        stout = whole and 0.4 * height < width < 2.5 * height
         good = self.item.object_status == "good" and stout and 0.12 < share < 0.6
         return not (good and self.agreement != "differ"), not self.silhouette
 
@@ -181,7 +178,7 @@ class CardMaker:
 
     def _card(self, picture: AnnotatedPicture, item: ObjectAnnotation, image: Embedded) -> Card:
         mesh, remark, key = None, "", ""
-        if item.posed and (item.distance or 0) > 0 and item.cad_index is not None:
+        if item.cad_index is not None and not why_not_projected(asdict(item)):
             try:
                 mesh = self._mesh(picture.category, item.cad_index)
             except MeshError as error:
@@ -192,8 +189,7 @@ class CardMaker:
             if key not in self.meshes:
                 self.meshes[key] = embedded(mesh)
         faces = "" if found.faces is None else _embed_patch(found.faces)
-        drawn = replace(found, box=tuple(min(max(value, -FARTHEST), FARTHEST) for value in found.box))
-        card = Card(self._number, picture, item, image, drawn, faces, key, remark or found.remark)
+        card = Card(self._number, picture, item, image, found, faces, key, remark or found.remark)
         self._number += 1
         return card
 
@@ -216,12 +212,7 @@ def embed(data: bytes, long_side: int) -> Embedded:
         with PIL.Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
             width, height = image.size
             image.draft("RGB", (long_side, long_side))  # JPEG: decode no larger than needed
-            if "A" in image.getbands() or "transparency" in image.info:
-                opaque = PIL.Image.new("RGBA", image.size, "white")
-                opaque.alpha_composite(image.convert("RGBA"))
-                small = opaque.convert("RGB")
-            else:
-                small = image.convert("RGB")
+            small = to_rgb(image).copy()  # which is free of the file
             small.thumbnail((long_side, long_side))
     except Exception as error:  # Pillow's decoders meet damaged pixels with many kinds of error
         raise Unusable("picture_unreadable") from error

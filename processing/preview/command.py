@@ -5,12 +5,12 @@ annotations it plots what poses, qualities and sizes there are; and it lists wha
 needs no other file and no network. The same input gives the same page: objects are chosen by a hash of the
 seed and their picture's name, spread over the pictures.
 
-    preview_sources   what a page is made from
-    preview_books     what was found odd in it
-    preview_cards     one object: its picture made small, with its layers (processing.drawing.draw)
-    preview_meshes    meshes as the page's script reads them
-    preview_plots     the plots
-    preview_page      the page itself, from the template, the style and the scripts in html/
+    selection what a page is about, and what it asks of its source
+    sources   which source a path is: raw, a release; shards, a built folder
+    books     what was found odd in it
+    cards     one object: its picture made small, with its layers (processing.drawing.draw)
+    meshes    meshes as the page's script reads them
+    page      the page itself, from the template, the style and the scripts in html/
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
 
 from ImageNet3D import ANGLES, KNOWN_CATEGORIES, ObjectAnnotation, ReleaseError
 from processing.card.plots import Statistics
 from processing.preview.cards import Card, CardMaker, long_side
 from processing.preview.page import BookLine, Section, render_page
-from processing.preview.sources import (
-    AnnotatedPicture,
-    Selection,
-    Source,
-    open_source,
-)
-from processing.runtime.store import write_whole
+from processing.preview.selection import AnnotatedPicture, Selection, Source
+from processing.preview.sources import open_source
+from processing.runtime.output import check_output, write_output
+
+MARK = b'<meta name="generator" content="imagenet3d preview'  # which tells a page of ours
 
 # Objects of a category that may take the place of chosen ones whose picture turns out to be unusable.
 SPARE = 8
@@ -45,7 +45,7 @@ def write_preview(
     per_category: int = 2,
     selection: Selection | None = None,
     seed: int = 0,
-) -> None:
+) -> bool:
     """Write one self-contained HTML page about a raw release or a built folder.
 
     Only the chosen pictures are read. A built folder shows the same posed objects as the release it was
@@ -53,20 +53,25 @@ def write_preview(
 
     Args:
         source: raw release (folder or zip) or built folder, a path or any fsspec URL.
-        page: the HTML file to write; it is replaced in one step.
+        page: the HTML file to write; an earlier page there is replaced in one step, and nothing else.
         per_category: how many objects of each category to show.
         selection: which objects the page is about, pictures, plots and books alike; all by default.
         seed: another one shows other objects.
 
+    Returns:
+        Whether the page went through a pipe or device, and there is no file.
+
     Raises:
         ReleaseError: the source is neither a raw release nor a built folder with the config, or has no object
-            that is selected.
+            that is selected; or the folder is damaged.
+        OutputError: page is there and is no earlier page.
         ValueError: per_category is less than 1.
         ImportError: matplotlib or contourpy is not installed.
     """
     if per_category < 1:
         raise ValueError(f"per_category is {per_category}; give at least 1")
     _check_extra()
+    check_output(page, MARK)
     selection = selection or Selection()
     opened = open_source(source, selection)
     statistics, candidates = _look_through(opened, per_category, seed)
@@ -83,20 +88,26 @@ def write_preview(
             posed=statistics.posed[category],
             cards=_some_cards(maker, candidates[category], per_category),
         )
-        for category in sorted(statistics.category_pictures)
+        for category in _told(sorted(statistics.category_pictures), "pictures", " categories")
     ]
+    books = None if opened.books is None else _lines(opened, maker)
     text = render_page(
         name=Path(source.partition("?")[0]).name,  # a signed URL's query is nobody's business
         kind=opened.kind,
         selection=str(selection),
         statistics=statistics,
         sections=sections,
-        books=None if opened.books is None else _lines(opened, maker),
+        books=books,
         books_note=opened.books_note,
         maker=maker,
         columns=min(per_category, 4),
     )
-    write_whole(Path(page), text.encode("utf-8", "replace"))
+    return write_output(page, text.encode("utf-8", "replace"), MARK)
+
+
+def _told(things: Sequence[Any], stage: str, unit: str) -> Iterable[Any]:
+    """Things with a progress bar of their own: stages take their time by different things."""
+    return tqdm(things, desc=f"preview: {stage}", unit=unit, disable=None)
 
 
 def _check_extra() -> None:
@@ -191,7 +202,7 @@ def _some_cards(maker: CardMaker, candidates: Sequence[Candidate], count: int) -
 def _lines(source: Source, maker: CardMaker) -> list[BookLine]:
     """The lines of the books; where an example is an object, with a card that shows it."""
     lines = []
-    for reason in source.books.reasons():
+    for reason in _told(source.books.reasons(), "examples", " reasons"):
         examples: list[tuple[str, Card | None]] = []
         for example in reason.examples:
             found = source.example(example.image_id, example.index) if example.image_id else None

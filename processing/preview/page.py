@@ -19,7 +19,7 @@ from processing.drawing import draw, outline, raster
 from processing.preview.books import Reason
 from processing.preview.cards import AGREES, Card, CardMaker
 from processing.preview.meshes import STEPS
-from processing.preview.sources import NO_STATUS
+from processing.preview.selection import NO_STATUS
 
 TILES = 6  # of the page's head
 

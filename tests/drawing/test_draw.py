@@ -68,7 +68,7 @@ def drawn_extent(found):
     return around(mask) * samples + (x1, y1, x1, y1)
 
 
-@pytest.mark.parametrize("source", ["sample_folder", "real_folder"])
+@pytest.mark.parametrize("source", ["sample_folder", pytest.param("real_folder", marks=pytest.mark.slow)])
 def test_mask_of_the_drawn_mesh_and_the_annotated_box_agree(source, request):
     """Of the objects that lie wholly in their picture; the boxes are those of the projected meshes."""
     overlaps = []
@@ -138,6 +138,9 @@ def test_axes_follow_the_camera():
     assert object_axes(camera, tuple(ROW["bbox"]))[0].name == "y"  # the farthest first
 
 
+NO_PHOTOGRAPH = "Distance, centre or viewport are those of no photograph: no mesh or axes to draw."
+
+
 @pytest.mark.parametrize(
     ("row", "mesh", "remark"),
     [
@@ -145,6 +148,17 @@ def test_axes_follow_the_camera():
         ({"bbox": ROW["bbox"]}, CUBE, "A box and no pose."),
         (ROW | {"theta": None}, CUBE, "A box and no pose."),
         (ROW | {"distance": 0.0}, CUBE, "Never placed in depth: no mesh or axes to draw."),
+        (ROW | {"distance": None}, CUBE, "Never placed in depth: no mesh or axes to draw."),
+        (ROW | {"py": None}, CUBE, "Its centre (px, py) is not annotated: no mesh or axes to draw."),
+        (
+            ROW | {"viewport": None},
+            CUBE,
+            "Its focal length (viewport) is not annotated: no mesh or axes to draw.",
+        ),
+        (ROW | {"viewport": 1e308}, CUBE, NO_PHOTOGRAPH),
+        (ROW | {"viewport": -1.0}, CUBE, NO_PHOTOGRAPH),
+        (ROW | {"distance": 1e300}, CUBE, NO_PHOTOGRAPH),
+        (ROW | {"px": -1e300}, CUBE, NO_PHOTOGRAPH),
         (ROW | {"px": -9000.0}, CUBE, "Nothing of the mesh is in the picture."),
     ],
 )
@@ -175,7 +189,41 @@ def test_agreement_tells_a_wrong_box():
     assert layers(ROW | {"bbox": half}, CUBE, SIZE).agreement == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "1"])
+@pytest.mark.parametrize("box", [[210, 170, 110, 70], [110, 170, 210, 70], [210, 70, 110, 170]])
+def test_a_box_the_wrong_way_round_is_drawn(box):
+    assert (changed(ROW | {"bbox": box}, None) == changed(ROW, None)).all()
+    assert layers(ROW | {"bbox": box}, CUBE, SIZE).agreement == layers(ROW, CUBE, SIZE).agreement
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        *([50, 60, 50, 60], [50, 60, 50 + 1e-9, 200], [-900, -900, -100, -100], [400, 60, 900, 100]),
+        *([-1e300, -1e300, 1e300, 1e300], [50, 60, 1.7e308, 100]),
+    ],
+)
+def test_a_box_of_any_size_is_no_error(box):
+    found = layers(ROW | {"bbox": box}, CUBE, SIZE, 0.5)
+    assert np.isfinite(found.box).all()
+    assert 0 <= found.agreement <= 1
+    assert all(np.isfinite(axis[1:]).all() for axis in found.axes)
+    assert draw(GREY, ROW | {"bbox": box}, CUBE).size == SIZE
+
+
+def test_angles_of_any_size_mean_the_same():
+    turned = ROW | {name: ROW[name] + 2 * math.pi * turns for name, turns in
+                    (("azimuth", -7), ("elevation", 3), ("theta", 12))}  # fmt: skip
+    np.testing.assert_allclose(layers(turned, CUBE, SIZE).faces.box, layers(ROW, CUBE, SIZE).faces.box)
+
+
+@pytest.mark.parametrize("level", [0, 40, 128, 255])
+def test_pictures_of_16_bits_are_shown_as_dark_as_they_are(level):
+    picture = PIL.Image.fromarray(np.full((240, 320), level * 257, np.uint16))
+    assert picture.mode.startswith("I")
+    assert draw(picture, ROW, CUBE, ()).getpixel((5, 5)) == (level,) * 3
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "1", "I;16"])
 def test_pictures_of_any_kind(mode):
     picture = PIL.Image.new(mode, SIZE)
     before = picture.tobytes()
@@ -205,7 +253,7 @@ def test_unknown_layer():
 @given(
     pose=st.tuples(*[st.floats(0, 2 * math.pi)] * 3, st.floats(1e-3, 1e3), *[st.floats(-1e4, 1e4)] * 2),
     viewport=st.floats(1, 1e4),
-    box=st.tuples(*[st.floats(-1e3, 1e3)] * 2, *[st.floats(0.1, 1e3)] * 2),
+    box=st.tuples(*[st.floats(-1e3, 1e3)] * 4),
 )
 def test_any_pose_can_be_drawn(pose, viewport, box):
     """Around the camera, beside the picture, smaller than a pixel: something, never an error or NaN."""

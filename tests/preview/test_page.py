@@ -542,6 +542,7 @@ def with_objects(page: Path, count: int) -> str:
     )
 
 
+@pytest.mark.slow
 def test_500_objects_open_in_two_seconds(chromium, real_zip, tmp_path, monkeypatch):
     """With real pictures, as large as such a page has them, and real meshes.
 

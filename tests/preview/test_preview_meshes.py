@@ -92,6 +92,7 @@ def test_simplifying_ends_for_any_mesh():
     assert len(simplified(needle, MAX_FACES).faces) <= MAX_FACES
 
 
+@pytest.mark.slow
 def test_real_meshes_keep_their_shape(real_folder):
     """Of the few that are too large for the page."""
     overlaps = []
