@@ -23,7 +23,9 @@ The object's origin therefore lands at (px, py), which in this model is the prin
 picture turned by theta is turned about (px, py).
 
 Every function takes scalars or arrays and broadcasts them; "..." in a shape stands for the broadcast axes.
-Results are float64. NaN goes in and NaN comes out, except where a rotation matrix is checked.
+Results are float64. NaN goes in and NaN comes out, except where a rotation matrix is checked; None, which
+rows hold where nothing is annotated, counts as NaN. So what depends on an absent viewport is NaN, and the
+rest is not.
 
 The model is that of PASCAL3D+ (Xiang, Mottaghi and Savarese, WACV 2014) in one matrix; ImageNet3D (Ma et
 al., NeurIPS 2024) annotates with it.

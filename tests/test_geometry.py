@@ -32,6 +32,30 @@ def angle_between(left, right):
     return np.abs(np.angle(np.exp(1j * (np.asarray(left) - np.asarray(right)))))
 
 
+# What is not annotated
+
+
+@pytest.mark.parametrize("absent", [None, np.nan])
+def test_what_is_not_annotated_is_nan_and_nothing_else_is(absent):
+    """A column of a table may be null, alone or for some of its rows."""
+    view, whole = (0.4, 0.3, 6.1), (4.0, 100.0, 80.0, 3000.0)
+    pixels, depth = geometry.project(POINTS, *view, 4.0, [100.0, absent], 80.0, 3000.0)
+    assert np.isnan(pixels[1, :, 0]).all()
+    assert_allclose(pixels[0], geometry.project(POINTS, *view, *whole)[0])
+    assert np.isfinite(pixels[1, :, 1]).all()
+    assert np.isfinite(depth).all()
+    for convert in (geometry.to_opencv, geometry.to_pytorch3d):
+        camera, sound = convert(*view, 4.0, 100.0, 80.0, absent), convert(*view, *whole)
+        assert_allclose(camera.R, sound.R)
+        assert_allclose(camera.T, sound.T)
+        assert np.isnan(camera.K).any()
+    mirrored = geometry.flip_annotation(*view, absent, (10.0, 20.0, 30.0, 40.0), 200)
+    assert np.isnan(mirrored.px)
+    assert_allclose(mirrored.bbox, (170, 20, 190, 40))
+    assert np.isnan(geometry.rotation_from_viewpoint(absent, 0.3, 6.1)).any()
+    assert np.isnan(geometry.wrap_angle([absent, 7.0])).tolist() == [True, False]
+
+
 # Rotation and viewpoint
 
 
