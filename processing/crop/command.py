@@ -144,7 +144,8 @@ def _prepare(work: Run, options: CropOptions, replace: bool) -> bool:
         )
     if begun is None or other:
         clear(work)
-    remove(folder, half_written(folder))
+    if left := half_written(folder):
+        remove(folder, left)
     write_whole(folder / _MADE, json.dumps(str(options)).encode())
     work.begin()
     return other

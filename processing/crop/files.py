@@ -29,6 +29,7 @@ from processing.runtime.store import (
     read_file,
     remove,
     write_all,
+    write_whole,
 )
 from processing.runtime.strict import Field, is_plain_path
 
@@ -66,10 +67,8 @@ def clear(work: Run) -> None:
     work.file.unlink(missing_ok=True)  # no worker of an earlier command writes more
     done = [f"{HIDDEN}/done/{name}" for name in names_in(folder / HIDDEN / "done")]
     remove(folder, [*done, *half_written(folder)])
-    present = files_below(folder)
-    for name in names_in(folder / HIDDEN / "names"):
-        path = f"{HIDDEN}/names/{name}"
-        remove(folder, [*(file for file in _read(folder / path) if file in present), path])
+    remove(folder, sorted(written_by_crops(folder).intersection(files_below(folder))))
+    remove(folder, [f"{HIDDEN}/names/{name}" for name in names_in(folder / HIDDEN / "names")])
 
 
 class CategoryFiles:
@@ -126,13 +125,14 @@ class CategoryFiles:
     def finish(self) -> None:
         """Write what waits, and remove what an earlier attempt wrote and this one did not."""
         self.flush()
-        remove(self._work.folder, sorted(self._earlier.difference(self.written)))
+        if left := self._earlier.difference(self.written):
+            remove(self._work.folder, sorted(left))
 
 
 def _write(path: Place, data: bytes) -> None:
     """Write a file whole under its name, at once; on a disk it may be lost with the power, as crops may."""
     if isinstance(path, StorePath):
-        path.fs.pipe_file(path.location, data)
+        write_whole(path, data)
         return
     aside = path.with_name(f".{attempt()}{UNFINISHED}")
     try:
