@@ -57,11 +57,12 @@ def parse_thresholds(texts: Iterable[str]) -> dict[str, float]:
     return thresholds
 
 
-def read_groups(groups: Choice) -> dict[str, list[str]]:
+def read_groups(groups: Choice, categories: Sequence[str]) -> dict[str, list[str]]:
     """Return groups of categories, or an empty dict for None.
 
     Args:
         groups: name -> categories, or the path of a JSON file with that.
+        categories: that exist.
 
     Raises:
         ChoiceError: they are not lists of categories that exist.
@@ -74,23 +75,25 @@ def read_groups(groups: Choice) -> dict[str, list[str]]:
                 f"{where}: group {_quoted(name)} is {_quoted(members)}, not a list of categories; {_GROUPS}"
             )
     found = {name: list(members) for name, members in given.items()}
-    _check_categories(where, [(item, name) for name, items in found.items() for item in items], " in group ")
+    named = [(item, name) for name, items in found.items() for item in items]
+    _check_categories(where, named, " in group ", categories)
     return found
 
 
-def read_symmetries(symmetries: Choice) -> dict[str, int]:
+def read_symmetries(symmetries: Choice, categories: Sequence[str]) -> dict[str, int]:
     """Return the symmetries of categories about their vertical, or an empty dict for None.
 
     Args:
         symmetries: category -> how many turns bring it back to itself, 0 for every turn; or the path of a
             JSON file with that.
+        categories: that exist.
 
     Raises:
         ChoiceError: a category does not exist, or a number is not a whole one from 0 to 360.
         FileNotFoundError: the file is not there.
     """
     where, given = _read(symmetries, "the symmetries", "an object of symmetries", _SYMMETRIES)
-    _check_categories(where, [(name, "") for name in given], "")
+    _check_categories(where, [(name, "") for name in given], "", categories)
     for name, fold in given.items():
         if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold <= _MOST_TURNS:
             raise ChoiceError(
@@ -118,12 +121,14 @@ def _read(choice: Choice, called: str, what: str, remedy: str) -> tuple[str, Map
     return where, content
 
 
-def _check_categories(where: str, named: Sequence[tuple[Any, str]], inside: str) -> None:
+def _check_categories(
+    where: str, named: Sequence[tuple[Any, str]], inside: str, categories: Sequence[str]
+) -> None:
     strange = [
         f"{_quoted(item)}{inside}{_quoted(name) if inside else ''} ({closest} is the closest that does)"
         for item, name in named
-        for closest in difflib.get_close_matches(str(item), ImageNet3D.CATEGORIES, n=1, cutoff=0)
-        if item not in ImageNet3D.CATEGORIES
+        for closest in difflib.get_close_matches(str(item), categories, n=1, cutoff=0)
+        if item not in categories
     ]
     if strange:
         more = ", ..." if len(strange) > 5 else ""

@@ -62,16 +62,17 @@ def evaluate(
         ChoiceError: the config, the split, the population, a threshold, the file's ending or a category of a
             group or symmetry is none that exists, or a file of them is of another form.
     """
-    categories, folds = read_groups(groups), read_symmetries(symmetries)
     limits = parse_thresholds(thresholds) or dict(metrics.THRESHOLDS)
     truth = read_truth(dataset, config, split, population)
+    grouped = read_groups(groups, truth.categories)
+    folds = read_symmetries(symmetries, truth.categories)
     try:
-        predicted, aside = read_predictions(predictions, degrees).of(truth)
+        predicted, aside = read_predictions(predictions, degrees, truth.categories).of(truth)
     except ForeignError as error:
         hint = _where_they_are(error.keys, dataset, config, split)
         raise ForeignError(hint + str(error), error.keys) from error
     errors = _errors(predicted, truth)
-    by = _breakdown(truth, errors, categories, limits)
+    by = _breakdown(truth, errors, grouped, limits)
     return Report(
         population=truth.population,
         aside=aside,
@@ -116,12 +117,12 @@ def _symmetric(
 ) -> Symmetric:
     least = errors.rotation.copy()
     for category, fold in folds.items():
-        rows = np.flatnonzero(truth.category == ImageNet3D.CATEGORY_IDS[category])
+        rows = np.flatnonzero(truth.category == truth.categories.index(category))
         if rows.size:
             true = geometry.rotation_from_viewpoint(*truth.angles[rows].T)
             least[rows] = metrics.symmetric_error(predicted.rotations(rows), true, fold)
     fewer = Errors(least, errors.angles, errors.correct)
-    every = metrics.summarise_by(truth.category, ImageNet3D.CATEGORIES, fewer, thresholds)
+    every = metrics.summarise_by(truth.category, truth.categories, fewer, thresholds)
     listed = [summary for summary in every if summary.name in folds]
     overall = metrics.summarise("all", fewer, thresholds)
     return Symmetric(folds, overall, metrics.average(AVERAGE, every), listed)
@@ -139,9 +140,9 @@ def _breakdown(
     }
     # Not by codes as the others: groups may share categories.
     for name, members in groups.items():
-        inside = np.isin(truth.category, [ImageNet3D.CATEGORY_IDS[member] for member in members])
+        inside = np.isin(truth.category, [truth.categories.index(member) for member in members])
         found.setdefault("group", []).append(metrics.summarise(name, errors.of(inside), thresholds))
-    return found | {"category": by(truth.category, ImageNet3D.CATEGORIES)}
+    return found | {"category": by(truth.category, truth.categories)}
 
 
 def _curves(truth: Truth, errors: Errors) -> dict[str, list[float]]:

@@ -125,13 +125,18 @@ class Predictions:
         return Predictions(truth.keys, self.form, self.values[found], category), pc.sum(aside).as_py() or 0
 
 
-def read_predictions(path: str | PathLike[str], degrees: bool | None = None) -> Predictions:
+def read_predictions(
+    path: str | PathLike[str],
+    degrees: bool | None = None,
+    categories: Sequence[str] = ImageNet3D.CATEGORIES,
+) -> Predictions:
     """Return the predictions of a file, every value of which is checked.
 
     Args:
         path: a path or any fsspec URL; its ending tells the format.
         degrees: whether azimuth, elevation and theta are degrees; None for radians, unless they look
             like degrees.
+        categories: the names of ids.
 
     Raises:
         PredictionError: columns are missing, doubled, ambiguous or of another type; a pose is missing, not
@@ -158,8 +163,8 @@ def read_predictions(path: str | PathLike[str], degrees: bool | None = None) -> 
         values = _in_radians(values, path, degrees)
     elif form == ORIENT_ANYTHING:
         values = np.radians(values) * [1, 1, -1]
-    category = _category_ids(table["category"], keys) if "category" in table.column_names else None
-    return Predictions(keys, form, values, category)
+    ids = _category_ids(table["category"], categories, keys) if "category" in table.column_names else None
+    return Predictions(keys, form, values, ids)
 
 
 # Reading: each gives a table of the columns that count, text or float64, and the form of the pose
@@ -319,10 +324,10 @@ def _checked(values: NDArray[np.float64], form: tuple[str, ...], keys: pa.Array)
     return values
 
 
-def _category_ids(category: pa.ChunkedArray, keys: pa.Array) -> NDArray[np.int64]:
+def _category_ids(category: pa.ChunkedArray, categories: Sequence[str], keys: pa.Array) -> NDArray[np.int64]:
     """Return categories, by name or by id, as ids (N,)."""
-    count = len(ImageNet3D.CATEGORIES)
-    names_and_ids = pa.array([*ImageNet3D.CATEGORIES, *map(str, range(count))], pa.string())
+    count = len(categories)
+    names_and_ids = pa.array([*categories, *map(str, range(count))], pa.string())
     # Ids may have passed through a column of floats, as pandas makes of one with gaps.
     whole = pc.replace_substring_regex(category, r"^(\d+)\.0+$", r"\1")
     codes = pc.index_in(whole, value_set=names_and_ids)

@@ -15,6 +15,7 @@ The checksum is the SHA-256, in hexadecimal, of the sorted lines "image_id objec
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ class Truth:
     known: NDArray[np.bool_]  # (N,)
     status: NDArray[np.int64]  # (N,) positions in OBJECT_STATUS, or its length where there is none
     outside: pa.Array  # keys of posed objects that are not of the population
+    categories: tuple[str, ...]  # the names of ids: CATEGORIES, then later ones of the dataset's own
 
 
 def key_text(image_id: pa.ChunkedArray, object_index: pa.ChunkedArray) -> pa.Array:
@@ -162,6 +164,7 @@ def read_truth(
         rows["known"].to_numpy(),
         status.to_numpy(),
         keys.filter(pa.array(~inside)),
+        folder.categories,
     )
 
 
@@ -241,6 +244,7 @@ class _Folder:
     def __init__(self, dataset: str | PathLike[str], split: str) -> None:
         self._files, root = fsspec.url_to_fs(fspath(dataset))
         self._root, self._given, self._split = root.rstrip("/"), fspath(dataset), split
+        self.categories = ImageNet3D.CATEGORIES  # and others, if a shard that was read names them
 
     def shards(self, config: str) -> list[str]:
         """The paths of a config's shards, in order."""
@@ -285,6 +289,7 @@ class _Folder:
         with self._files.open(path) as handle:
             try:
                 source = pq.ParquetFile(handle)
+                self._learn_categories(source.schema_arrow.metadata or {}, name)
                 if missing := set(columns) - set(source.schema_arrow.names):
                     raise _broken(f"{shown(name)} has no column {', '.join(sorted(missing))}")
                 read = source.read(columns=list(columns), use_threads=False)  # see `store.read_columns`
@@ -293,12 +298,25 @@ class _Folder:
                 raise DatasetError(
                     f"{shown(name)} cannot be read ({shown_error(error)}); {_VERIFY}"
                 ) from error
-        _check_values(table, shown(name))
+        _check_values(table, shown(name), self.categories)
         shard = pa.DictionaryArray.from_arrays(np.zeros(table.num_rows, np.int32), [name])
         return table.append_column("shard", shard)
 
+    def _learn_categories(self, metadata: dict[bytes, bytes], name: str) -> None:
+        """Take in the names of label ids that a shard holds for `datasets`; a later release has more."""
+        try:
+            names = json.loads(metadata[b"huggingface"])["info"]["features"]["category"]["names"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return
+        if (
+            not all(isinstance(label, str) for label in names)
+            or tuple(names[: len(self.categories)]) != (self.categories[: len(names)])
+        ):
+            raise _broken(f"{shown(name)} names other categories, or in another order")
+        self.categories = max(self.categories, tuple(names), key=len)
 
-def _check_values(table: pa.Table, shard: str) -> None:
+
+def _check_values(table: pa.Table, shard: str, categories: tuple[str, ...]) -> None:
     """Refuse what no build writes, and what would look like a fault of the predictions."""
     for column in table.column_names:
         if column not in _MAY_BE_NULL and table[column].null_count:
@@ -306,7 +324,7 @@ def _check_values(table: pa.Table, shard: str) -> None:
     for column in set(ImageNet3D.ANGLES) & set(table.column_names):
         if not np.isfinite(table[column].to_numpy()).all():
             raise _broken(f"{shard} holds angles that are not finite")
-    for column, names in (("category", ImageNet3D.CATEGORIES), ("object_status", ImageNet3D.OBJECT_STATUS)):
+    for column, names in (("category", categories), ("object_status", ImageNet3D.OBJECT_STATUS)):
         values = table[column].drop_null().to_numpy() if column in table.column_names else np.zeros(0)
         if values.size and (values.min() < 0 or values.max() >= len(names)):
             raise _broken(f"{shard} has {column} outside 0 to {len(names) - 1}")

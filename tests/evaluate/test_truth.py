@@ -1,6 +1,7 @@
 """Which objects are scored, and damage of the dataset that is not blamed on the predictions."""
 
 import hashlib
+import json
 import os
 import shutil
 
@@ -264,3 +265,28 @@ def test_a_fault_of_our_own_is_not_told_as_wrong_usage(dataset, rows, tmp_path, 
     result = command(write(tmp_path / "predictions.csv", rows), dataset)
     assert isinstance(result.exception, ValueError)
     assert result.exit_code == 1
+
+
+def test_a_dataset_may_have_later_categories(rows, tmp_path):
+    folder = write_dataset(tmp_path / "built")
+    names = [*ImageNet3D.CATEGORIES, "hoverboard"]
+    features = json.dumps({"info": {"features": {"category": {"names": names, "_type": "ClassLabel"}}}})
+    table = pq.read_table(folder / HARMED)
+    later = pa.array([len(ImageNet3D.CATEGORIES)] * table.num_rows)
+    table = table.set_column(table.column_names.index("category"), "category", later)
+    pq.write_table(table.replace_schema_metadata({"huggingface": features}), folder / HARMED)
+    named = [row | {"category": "hoverboard"} for row in rows]
+    report = score(write(tmp_path / "a.csv", named), folder, groups={"new": ["hoverboard"]})
+    assert report.by["category"][-1].name == "hoverboard"
+    assert report.overall.joint.classification == pytest.approx(2 / 6)
+    assert report.by["group"][0].objects == 2
+
+
+def test_shards_that_name_other_categories_are_damage(rows, tmp_path):
+    folder = write_dataset(tmp_path / "built")
+    names = [*reversed(ImageNet3D.CATEGORIES)]
+    features = json.dumps({"info": {"features": {"category": {"names": names}}}})
+    table = pq.read_table(folder / HARMED)
+    pq.write_table(table.replace_schema_metadata({"huggingface": features}), folder / HARMED)
+    with pytest.raises(DatasetError, match="names other categories, or in another order"):
+        score(write(tmp_path / "a.csv", rows), folder)
