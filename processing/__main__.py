@@ -35,25 +35,41 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
             signal.signal(signal.SIGINT, _interrupted)
         try:
             command(*args, **kwargs)
-        except click.ClickException:
+        except click.ClickException as error:
+            error.message = printable(error.message)
             raise
         except KeyboardInterrupt:
             raise click.ClickException(_INTERRUPTED) from None
         except MemoryError as error:
             raise click.ClickException(
-                f"there is not enough memory ({error}); give the command more, or fewer --workers"
+                f"there is not enough memory ({printable(str(error))}); "
+                "give the command more, or fewer --workers"
             ) from error
         except ImportError as error:  # an extra is not installed
-            raise click.UsageError(str(error)) from error
+            raise click.UsageError(printable(str(error))) from error
         except Exception as error:
             ours = type(error).__module__.partition(".")[0] in ("ImageNet3D", "processing")
             if getattr(error, "exit_code", 1) == 2:
-                raise click.UsageError(str(error)) from error
+                raise click.UsageError(printable(str(error))) from error
             if ours or isinstance(error, OSError):
-                raise click.ClickException(str(error)) from error
+                raise click.ClickException(printable(str(error))) from error
             raise
 
     return run
+
+
+def printable(text: str) -> str:
+    """Text as it may go to a terminal: names and values come from outside, and could drive it.
+
+    All that commands print goes through here, once.
+    """
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def _say(text: str) -> None:
+    click.echo(printable(text))
 
 
 _INTERRUPTED = "interrupted; run the same command again to go on"
@@ -201,7 +217,7 @@ def build(raw: str, out: str, **options: Any) -> None:
     """
     from processing.build.command import build
 
-    click.echo(str(build(raw, out, **options)))
+    _say(str(build(raw, out, **options)))
 
 
 @main.command()
@@ -220,7 +236,7 @@ def verify(out: str, **options: Any) -> None:
 
     if problems := verify(out, **options):
         raise click.ClickException(problems_table(problems))
-    click.echo(f"{out}: all is as it was built")
+    _say(f"{out}: all is as it was built")
 
 
 @main.command()
@@ -255,7 +271,7 @@ def crop(raw: str, out: str, mode: str, size: tuple[int, int], target_distance: 
         options = CropOptions(mode, size, target_distance)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    click.echo(str(write_crop_tree(raw, out, options, **others)))
+    _say(str(write_crop_tree(raw, out, options, **others)))
 
 
 @main.command()
@@ -296,7 +312,7 @@ def preview(source: str, page: str, per_category: int, seed: int, **selected: An
         raise click.UsageError(str(error)) from error
     if not write_preview(source, page, per_category, selection, seed):
         path = Path(page).resolve()
-        click.echo(f"{path.as_uri()} ({path.stat().st_size / 1e6:.1f} MB)")
+        _say(f"{path.as_uri()} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 @main.command()
@@ -320,9 +336,9 @@ def annotate(source: str, corrections: str, report: bool, as_json: bool, **optio
 
     if report:
         found = report_on(source, corrections)
-        click.echo(found.to_json() if as_json else found.table())
+        _say(found.to_json() if as_json else found.table())
     else:
-        annotate(source, corrections, tell=click.echo, **options)
+        annotate(source, corrections, tell=_say, **options)
 
 
 @main.command()
@@ -392,7 +408,7 @@ def evaluate(
     outputs.check()
     report = evaluate(predictions, out, **chosen)
     # The table first: a file that cannot be written does not take it along.
-    click.echo(report.table(getattr(sys.stdout, "encoding", None) or "utf-8"))
+    _say(report.table(getattr(sys.stdout, "encoding", None) or "utf-8"))
     outputs.write(report)
 
 
@@ -429,7 +445,7 @@ def publish(out: str, repo: str, **options: Any) -> None:
         raise click.UsageError(str(error)) from error
     if repo.count("/") != 1:
         raise click.UsageError(f"--repo {repo}: name the owner too, such as ccvl/ImageNet3D")
-    click.echo(str(publish(out, repo, **options)))
+    _say(str(publish(out, repo, **options)))
 
 
 if __name__ == "__main__":

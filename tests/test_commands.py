@@ -9,6 +9,7 @@ from conftest import PROJECT
 
 from ImageNet3D import DEFAULT_CONFIG
 from processing.__main__ import main
+from processing.built import BuildError
 
 HEAVY = ("datasets", "numpy", "pyarrow", "PIL", "fsspec", "huggingface_hub")
 
@@ -41,3 +42,23 @@ def test_a_fault_of_this_program_is_not_told_as_wrong_usage(monkeypatch: pytest.
     result = CliRunner().invoke(main, ["build", "raw", "out"])
     assert isinstance(result.exception, ValueError)
     assert str(result.exception) == "a fault"
+
+
+HOSTILE = "\x1b]0;owned\x07 \u202e\udc80\r"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_comes_from_outside_cannot_drive_the_terminal(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(*_: object, **__: object) -> str:
+        if fails:
+            raise BuildError(f"{HOSTILE}: is in use")
+        return f"{HOSTILE}: done\nand more"
+
+    monkeypatch.setattr("processing.build.command.build", built)
+    result = CliRunner().invoke(main, ["build", "raw", "out"])
+    assert result.exit_code == fails
+    assert r"\x1b]0;owned\x07 \u202e\udc80\r: " in result.output
+    assert all(c.isprintable() or c == "\n" for c in result.output)
+    assert fails or "\nand more" in result.output

@@ -40,7 +40,7 @@ class _Edge(NamedTuple):
     upper: NDArray[np.float64]  # (n, 3): x, y, 1 / depth
     lower: NDArray[np.float64]  # (n, 3)
 
-    def at(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+    def at(self, y: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return (n, 2): x and 1 / depth where the edge crosses the height y (n,)."""
         share = (y - self.upper[:, 1]) / (self.lower[:, 1] - self.upper[:, 1])
         upper, lower = self.upper[:, ::2], self.lower[:, ::2]
@@ -65,7 +65,9 @@ def rasterize(points: ArrayLike, depth: ArrayLike, faces: ArrayLike, size: tuple
     seen = np.full(height * width, -1, dtype=np.int64)
     nearness = np.zeros(height * width)  # 1 / depth is linear in the picture, depth itself is not
     ends = np.cumsum(drawing_costs(points, faces, size))
-    cuts = np.searchsorted(ends, np.arange(_BATCH, ends[-1], _BATCH)) if len(faces) else []
+    cuts: list[int] = (
+        np.searchsorted(ends, np.arange(_BATCH, ends[-1], _BATCH)).tolist() if len(faces) else []
+    )
     for start, end in itertools.pairwise([0, *cuts, len(faces)]):
         face, row, first, count, left, right = _runs_of_pixels(points, depth, faces[start:end], size)
         run, column = _concatenated_ranges(first, count)
@@ -158,7 +160,9 @@ def render(
     samples[:-1, :3] = face_colors
     samples[:-1, 3] = 1
     offsets = np.ndindex(supersampling, supersampling)
-    sums = sum(samples[seen[i::supersampling, j::supersampling]] for i, j in offsets)
+    sums = np.zeros((height, width, 4), dtype=np.float32)
+    for i, j in offsets:
+        sums += samples[seen[i::supersampling, j::supersampling]]
     sums[..., :3] /= np.maximum(sums[..., 3:], 1)
     sums[..., 3] /= supersampling**2
     return np.rint(sums * 255).astype(np.uint8)

@@ -105,13 +105,13 @@ def _turned(
     vertices = np.concatenate([ring * (r, r, z) for r, z in zip(radii, heights, strict=True)])
     here = np.arange(sections)
     there = np.roll(here, -1)
-    faces = []
+    triangles = []
     for row, (r, above) in enumerate(pairwise(radii)):
         low, high = row * sections, (row + 1) * sections
         # On the axis a ring is one point, and half of the triangles have no area.
-        faces += [np.column_stack([low + here, low + there, high + there])] if r > 0 else []
-        faces += [np.column_stack([low + here, high + there, high + here])] if above > 0 else []
-    used, faces = np.unique(np.concatenate(faces), return_inverse=True)
+        triangles += [np.column_stack([low + here, low + there, high + there])] if r > 0 else []
+        triangles += [np.column_stack([low + here, high + there, high + here])] if above > 0 else []
+    used, faces = np.unique(np.concatenate(triangles), return_inverse=True)
     return [Part(vertices[used] + at, faces.reshape(-1, 3), tone)]
 
 
@@ -144,7 +144,7 @@ def _ball(tone: int, radii: Point, at: Point) -> Parts:
 
 def _moved(part: Part, matrix: NDArray[np.float64], by: ArrayLike) -> Part:
     """A part whose points (row vectors) went through a matrix (3, 3) and were moved."""
-    return Part(part.vertices @ matrix + by, part.faces, part.tone)
+    return Part(part.vertices @ matrix + np.asarray(by, np.float64), part.faces, part.tone)
 
 
 def _arc(center: Point, radius: float, start: float, end: float, count: int) -> NDArray[np.float64]:

@@ -262,13 +262,13 @@ def test_same_objects_from_folder_zip_and_shards(sample_folder, built_sample, tm
         for path in sorted(sample_folder.rglob("*")):
             archive.write(path, path.relative_to(sample_folder))
     sources = (tmp_path / "raw.zip", sample_folder, built_sample)
-    zipped, folder, built = (shown(source, tmp_path) for source in sources)
+    zipped, folder, built = (shown(source, tmp_path, categories=FEW) for source in sources)
     assert folder.text[folder.text.index("<main") :] == zipped.text[zipped.text.index("<main") :]
     by_key = {card.key: card for card in zipped.cards}
     posed = {key for key, card in by_key.items() if "azimuth" in card.text}
-    assert len(posed) > 15
+    assert len(posed) > 8
     assert {card.key for card in built.cards} == posed
-    assert sum(card.mesh is not None for card in built.cards) > 15
+    assert sum(card.mesh is not None for card in built.cards) > 8
     for card in built.cards:
         other = by_key[card.key]
         np.testing.assert_array_equal(card.bbox, other.bbox)
@@ -284,11 +284,11 @@ def test_same_objects_from_folder_zip_and_shards(sample_folder, built_sample, tm
 def test_without_meshes_that_is_said(built_sample, tmp_path):
     shutil.copytree(built_sample, tmp_path / "built")
     shutil.rmtree(tmp_path / "built/cad")
-    page = shown(tmp_path / "built", tmp_path)
+    page = shown(tmp_path / "built", tmp_path, categories=FEW)
     assert 'id="show-faces"' not in page.text
     assert page.data["meshes"] == {}
     placed = [card for card in page.cards if card.shape("line", "line")]
-    assert len(placed) > 20
+    assert len(placed) > 8
     assert all("No mesh: box and axes only." in card.text for card in placed)
 
 
@@ -300,6 +300,9 @@ def test_category_without_pose_shows_its_box(hostile_folder, tmp_path):
     assert card.shape("line", "line") is None
     assert "A box and no pose." in card.text
     assert "azimuth" not in card.text
+
+
+FEW = ("bed", "car", "cup", "teapot")  # categories, for pages that are made in no time
 
 
 def shown(source, tmp_path, *, per_category=3, seed=0, **selected):
@@ -340,10 +343,10 @@ def test_a_folder_may_be_called_like_a_pattern(built_sample, tmp_path, config):
     (tmp_path / "b[1]*").mkdir()
     shutil.copytree(built_sample, tmp_path / "b[1]*/out")
     page, other = (
-        shown(source, tmp_path, per_category=1, config=config)
+        shown(source, tmp_path, per_category=1, config=config, categories=FEW)
         for source in (tmp_path / "b[1]*/out", built_sample)
     )
-    assert len(page.cards) > 5
+    assert len(page.cards) == len(FEW)
     assert page.data["meshes"]
     assert books(page)
     assert page.text[page.text.index("<main") :] == other.text[other.text.index("<main") :]
@@ -351,7 +354,7 @@ def test_a_folder_may_be_called_like_a_pattern(built_sample, tmp_path, config):
 
 def test_seed_chooses_other_objects(sample_folder, tmp_path):
     keys = [
-        [card.key for card in shown(sample_folder, tmp_path, per_category=1, seed=seed).cards]
+        [card.key for card in shown(sample_folder, tmp_path, per_category=1, seed=seed, categories=FEW).cards]
         for seed in (0, 0, 1)
     ]
     assert keys[0] == keys[1] != keys[2]
@@ -402,7 +405,8 @@ def test_nothing_selected(hostile_folder, tmp_path):
 
 def test_object_centric_of_a_release_is_that_of_its_shards(sample_folder, built_sample, tmp_path):
     raw, built = (
-        shown(source, tmp_path, config="object_centric") for source in (sample_folder, built_sample)
+        shown(source, tmp_path, per_category=1, config="object_centric")
+        for source in (sample_folder, built_sample)
     )
     cards = {card.key: card for card in raw.cards}
     assert {card.key for card in built.cards} == set(cards)
@@ -676,7 +680,7 @@ def test_books_of_a_release(sample_page, sample_folder):
 
 
 def test_books_of_a_built_folder_are_its_ledger(built_sample, tmp_path):
-    page = shown(built_sample, tmp_path)
+    page = shown(built_sample, tmp_path, per_category=1)
     lines = (built_sample / ".build/ledger.jsonl").read_text("utf-8").splitlines()
     counts = Counter(json.loads(line)["reason"] for line in lines)
     assert len(counts) > 5
@@ -812,7 +816,7 @@ def test_more_objects_get_smaller_pictures():
 
 def test_same_input_same_bytes(sample_folder, tmp_path):
     for name in ("one.html", "other.html"):
-        write_preview(str(sample_folder), tmp_path / name)
+        write_preview(str(sample_folder), tmp_path / name, 1, Selection(categories=FEW))
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "other.html").read_bytes()
 
 
