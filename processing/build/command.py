@@ -274,15 +274,15 @@ def _tasks(
     work: Run,
 ) -> Iterator[Task[ShardResult]]:
     """What workers do, what takes longest first; categories are counted after it."""
-    for shard in beside:
-        if shard.config == "cad":
-            arguments = (survey.release, shard, work)
-            yield Task(references.write_meshes, arguments, len(shard.meshes), shard.name, "meshes")
+    for part in beside:
+        if part.config == "cad":
+            arguments = (survey.release, part, work)
+            yield Task(references.write_meshes, arguments, len(part.meshes), part.name, "meshes")
     of_pictures = [name for name in tables if name not in REFERENCE_TABLES]
     if _reads_pictures(tables):
         for shard in planned:
-            arguments = (survey.release, shard, of_pictures, work)
-            yield Task(shards.write_shard, arguments, len(shard.entries), shard.name)
+            task = (survey.release, shard, of_pictures, work)
+            yield Task(shards.write_shard, task, len(shard.entries), shard.name)
         yield from count_tasks(survey, of_pictures)
 
 

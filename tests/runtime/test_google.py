@@ -41,7 +41,7 @@ def test_a_file_has_its_name_when_it_is_whole(bucket: str) -> None:
     folder = place(f"gs://{bucket}/out")
     data = bytes(range(256)) * 2**17  # 32 MiB, several parts
     for keep in (False, True):
-        file = store.new_file(folder / "file")
+        file = store.NewFile(folder / "file")
         for start in range(0, len(data), 2**20):
             file.write(data[start : start + 2**20])
         assert store.files_below(folder) == {}
