@@ -134,7 +134,7 @@ def _count_picture(
         else:
             account.read += 1
             no_caption = config == "captions" and not entry.captioned
-            lost = {reason or NO_CAPTION: 1} if reason or no_caption else {}
+            lost = Counter({reason or NO_CAPTION: 1} if reason or no_caption else {})
         account.left_out.update({why: count for why, count in lost.items() if count})
 
 

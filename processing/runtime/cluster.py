@@ -95,14 +95,18 @@ def joined(scheduler: str | None) -> "Iterator[Client | None]":
 
 def _refuse_other_dask(client: "Client") -> None:
     """Scheduler and workers of another version than this process's may wait for each other for ever."""
-    versions = client.get_versions()
+    versions: Any = client.get_versions()
     mine = versions["client"]["packages"]["distributed"]
     for who, found in {"the scheduler": versions["scheduler"], **versions["workers"]}.items():
         if (theirs := found["packages"]["distributed"]) != mine:
             raise ClusterError(
-                f"{client.scheduler.address}: {who} has Dask {theirs}, this command has {mine}; "
+                f"{_address(client)}: {who} has Dask {theirs}, this command has {mine}; "
                 "install the same on all machines"
             )
+
+
+def _address(client: "Client") -> str:
+    return client.scheduler.address if client.scheduler else "the scheduler"
 
 
 def there(client: "Client | None", view: View) -> Elsewhere | None:
@@ -123,7 +127,7 @@ def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Results
     from distributed import as_completed
 
     if not client.nthreads():
-        tqdm.write(f"{client.scheduler.address}: has no worker; waiting for one", file=sys.stderr)
+        tqdm.write(f"{_address(client)}: has no worker; waiting for one", file=sys.stderr)
     expected, waiting = sight(view), iter(enumerate(tasks))
     running: dict[Future, int] = {}
 
@@ -150,7 +154,7 @@ def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Results
 def _result(client: "Client", future: "Future", name: str) -> Any:
     from distributed import CancelledError, KilledWorker
 
-    address = client.scheduler.address
+    address = _address(client)
     try:
         return future.result()
     except KilledWorker as error:
@@ -243,13 +247,15 @@ def sight(view: View) -> dict[str, str]:
         seen[str(view.file)] = _digest(view.file.read_bytes())
     except OSError as error:
         seen[str(view.file)] = str(error.strerror)
+    if (tree := view.tree) is None:
+        return seen
     for name in view.names:
         try:
-            data = view.tree.read(name, MAX_ANNOTATION_BYTES, "annotation_too_large")
+            data = tree.read(name, MAX_ANNOTATION_BYTES, "annotation_too_large")
             state = _digest(data)
         except (OSError, Unusable, ImageNet3D.ReleaseError) as error:
             state = "no such file" if isinstance(error, FileNotFoundError) else type(error).__name__
-        seen[f"{view.tree.path}: {name}"] = state
+        seen[f"{tree.path}: {name}"] = state
     return seen
 
 

@@ -143,7 +143,7 @@ def _died(workers: set[BaseProcess]) -> WorkerDiedError:
     """What to say of workers of which one ended by itself; the pool has stopped the others."""
     for worker in workers:
         worker.join(1)
-    codes = {worker.exitcode for worker in workers} - {None, 0, -signal.SIGTERM}
+    codes = {worker.exitcode or 0 for worker in workers} - {0, -signal.SIGTERM}
     if any(code > 0 for code in codes):
         return WorkerDiedError("a worker could not work: its own message is above")
     signals = ", ".join(sorted(signal.Signals(-code).name for code in codes)) or "a signal"
@@ -174,5 +174,6 @@ def _begin_worker(scratch: str) -> None:
 
 def _end_with_parent() -> None:
     """An orphan would write beside the next build."""
-    parent_process().join()
-    os._exit(1)
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
