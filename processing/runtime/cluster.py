@@ -106,7 +106,7 @@ def _refuse_other_dask(client: "Client") -> None:
 
 
 def _address(client: "Client") -> str:
-    return client.scheduler.address if client.scheduler else "the scheduler"
+    return str(client.scheduler.address) if client.scheduler else "the scheduler"
 
 
 def there(client: "Client | None", view: View) -> Elsewhere | None:
