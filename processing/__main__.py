@@ -42,7 +42,7 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
             raise click.ClickException(_INTERRUPTED) from None
         except MemoryError as error:
             raise click.ClickException(
-                f"there is not enough memory ({printable(str(error))}); "
+                f"there is not enough memory ({printable(str(error)) or 'none is left'}); "
                 "give the command more, or fewer --workers"
             ) from error
         except ImportError as error:  # an extra is not installed

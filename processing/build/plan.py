@@ -21,6 +21,10 @@ from processing.built import shard_name
 MAX_ROW_GROUP_PICTURES = 100
 MAX_ROW_GROUP_BYTES = 100 * 10**6
 
+# A row of pose holds its picture. No Arrow table has a struct with 2 GiB of bytes: more in a row group could
+# neither be written nor read by `datasets`.
+MAX_REPEATED_BYTES = 10**9
+
 # A worker holds a row group some six times while it writes it. Only a picture larger than this has more.
 ROW_GROUP_BYTES = 24 * 10**6
 

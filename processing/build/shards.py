@@ -6,8 +6,9 @@ again continues where a build stopped.
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 import ImageNet3D
 from ImageNet3D import CATEGORIES, Entry, Finding, Picture, Release, Unusable
-from processing.build.plan import MAX_ROW_GROUP_PICTURES, Shard
+from processing.build.plan import MAX_REPEATED_BYTES, MAX_ROW_GROUP_PICTURES, Shard
 from processing.built import DERIVED_TABLES, TABLES, Run, shard_path
 from processing.crop import rows as object_centric
 from processing.ledger import NO_CAPTION, Account, ShardResult, WrittenFile, reason_of_objects
@@ -50,8 +51,10 @@ def write_shard(release: Release, shard: Shard, configs: Sequence[str], run: Run
         for near, group in release.fetched_ahead(shard.row_groups):
             pictures = read_group(near, group, configs, result)
             result.categories.add_pictures(shard.split, pictures)
-            for config, writer in writers.items():
-                writer.write(_rows(config, pictures, release, result))
+            for portion in portions(pictures):
+                for config, writer in writers.items():
+                    for part in split_objects(portion) if config == "pose" else [portion]:
+                        writer.write(_rows(config, part, release, result))
         run.check(shard.name)
         for config, writer in writers.items():
             if (written := writer.finish()) is not None:
@@ -59,6 +62,35 @@ def write_shard(release: Release, shard: Shard, configs: Sequence[str], run: Run
                 result.accounts[config].written = written.rows
     run.finish(result)
     return result
+
+
+def portions(pictures: Sequence[Picture]) -> Iterator[list[Picture]]:
+    """The pictures in runs whose rows of pose are within `MAX_REPEATED_BYTES`; all in one run, as a rule."""
+    portion: list[Picture] = []
+    size = 0
+    for picture in pictures:
+        more = len(picture.data) * len(picture.annotation.objects)
+        if portion and size + more > MAX_REPEATED_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append(picture)
+        size += more
+    if portion:
+        yield portion
+
+
+def split_objects(portion: Sequence[Picture]) -> Iterator[Sequence[Picture]]:
+    """A portion as it is; a picture that alone has too many bytes for its objects, with some of them each."""
+    picture = portion[0]
+    objects = picture.annotation.objects
+    room = max(1, MAX_REPEATED_BYTES // max(1, len(picture.data)))
+    if len(portion) > 1 or len(objects) <= room:
+        yield portion
+        return
+    for start in range(0, len(objects), room):
+        yield [
+            replace(picture, annotation=replace(picture.annotation, objects=objects[start : start + room]))
+        ]
 
 
 def _rows(config: str, pictures: Sequence[Picture], release: Release, result: ShardResult) -> pa.Table:

@@ -18,12 +18,13 @@ import pyarrow.parquet as pq
 from ImageNet3D import (
     ANGLES,
     KNOWN_CATEGORIES,
+    MAX_OBJECTS,
     OBJECT_STATUS,
     POSE_FIELDS,
     Entry,
     Release,
 )
-from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
+from processing.build.plan import MAX_REPEATED_BYTES, MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
 from processing.build.shards import shard_schema
 from processing.built import SHARD_NAME, TABLES, Listed
 from processing.ledger import label_names
@@ -146,7 +147,7 @@ def check_shard(
         raw = RawComparison(release, entries, tables, split) if release else None
         order: dict[str, list[tuple[str, ...]]] = {config: [] for config in files}
         for group in _row_groups(files, paths, facts):
-            order[group.config].append(group.runs)
+            order[group.config] += runs_of(group, order[group.config])
             facts.image_ids.update(group.runs)
             facts.values.setdefault(group.path, Counter()).update(viewer_values(group.table))
             facts.categories.add_rows(group.config, split, group.table)
@@ -161,6 +162,20 @@ def check_shard(
             facts.problems += check_places(paths, whole, whole.keys() == set(tables) & set(TABLES))
             facts.problems += raw.check_complete(order) if raw else ()
         return facts
+
+
+def runs_of(group: RowGroup, before: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """The pictures of a row group, as one of the plan's; none where it goes on with one of too many bytes.
+
+    Args:
+        before: the row groups before it.
+    """
+    goes_on = before and before[-1][-1:] == group.runs[:1] == group.runs
+    if goes_on and group.config == "pose":
+        images = group.table["image"].combine_chunks().field("bytes")
+        if len(images.dictionary[images.indices[0].as_py()].as_py()) * MAX_OBJECTS > MAX_REPEATED_BYTES:
+            return []
+    return [group.runs]
 
 
 def _row_groups(

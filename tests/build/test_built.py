@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_tree import RawTreeWriter, an_object
+from raw_tree import RawTreeWriter, an_object, encoded
 
 from processing import built
 from processing.__main__ import main
@@ -35,6 +36,7 @@ from processing.ledger import ShardResult
 from processing.runtime import tasks
 from processing.runtime.store import PlaceError, StoreError, files_below, place
 from processing.runtime.strict import DamagedError, Field, is_plain_path
+from processing.verify.command import verify
 
 
 @pytest.fixture(scope="module")
@@ -283,6 +285,37 @@ class TestShards:
         for path in made.glob("*/*.parquet"):
             row_group = pq.read_metadata(path).row_group(0)
             assert all(row_group.column(i).has_offset_index for i in range(row_group.num_columns))
+
+    def test_pictures_that_rows_repeat_too_often_are_cut_into_row_groups(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Arrow has no struct of 2 GiB of bytes; the limit is made small here."""
+        objects = [an_object() for _ in range(7)]
+        tree = RawTreeWriter().sound("bed", ("a", "b", "c"))
+        raw = tree.annotation("bed", "b", *objects).folder(tmp_path / "raw")
+        build(raw, tmp_path / "whole", configs=["pose", "classification"], workers=1)
+        for module in ("build.shards", "verify.shard"):
+            monkeypatch.setattr(f"processing.{module}.MAX_REPEATED_BYTES", 3 * len(encoded()))
+        monkeypatch.setattr("processing.verify.shard.MAX_OBJECTS", 7)
+        build(raw, tmp_path / "cut", configs=["pose", "classification"], workers=1)
+        (path,) = (tmp_path / "cut").glob("pose/train-*.parquet")
+        metadata = pq.read_metadata(path)
+        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        assert sorted(sizes) == [1, 1, 1, 3, 3]
+        assert pq.read_table(path) == pq.read_table(tmp_path / "whole/pose" / path.name)
+        assert verify(tmp_path / "cut", workers=1) == []
+
+    @pytest.mark.slow
+    def test_a_picture_of_90_megabytes_with_25_objects(self, tmp_path: Path) -> None:
+        comment = b"\xff\xfe\xff\xff" + bytes(65_533)
+        huge = encoded()[:2] + comment * (90_000_000 // len(comment)) + encoded()[2:]
+        tree = RawTreeWriter().sound("bed").picture("bed", "a", huge)
+        raw = tree.annotation("bed", "a", *(an_object() for _ in range(25))).folder(tmp_path / "raw")
+        build(raw, tmp_path / "out", configs=["pose", "classification"], workers=1)
+        assert verify(tmp_path / "out", workers=1) == []
+        path = str(tmp_path / "out/pose/train-00000-of-00001-known.parquet")
+        rows = datasets.load_dataset("parquet", data_files=path, split="train", streaming=True)
+        assert [row["object_index"] for row in rows.select_columns(["object_index"])] == list(range(25))
 
     def test_a_config_without_rows_is_left_out_and_told(self, tmp_path: Path) -> None:
         """Captions are given and fit no picture."""

@@ -391,7 +391,7 @@ class TestChanged:
         out = tmp_path / "out"
         with after_eight_shards(interrupt), pytest.raises(KeyboardInterrupt):
             build(raw, out, workers=1, shard_size=SIZE)
-        assert len(finished_shards(out)) == 8
+        assert len([name for name in finished_shards(out) if not name.startswith("cad")]) == 8
         return out
 
     def test_unchanged(self, raw: str, undisturbed: Published, begun: Path) -> None:
@@ -473,7 +473,7 @@ class TestSharedFolder:
         out = tmp_path / "out"
         first = start(raw, out)
         wait_for((out / ".build/run.json").exists, first)
-        with pytest.raises(BuildError, match="another build or crop is at work"):
+        with pytest.raises(BuildError, match="another command is at work"):
             build(raw, out, workers=1, shard_size=SIZE, seed=1)
         assert first.wait() == 0, first.communicate()
         check_finished(out, undisturbed)
