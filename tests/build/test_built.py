@@ -291,7 +291,7 @@ class TestShards:
     ) -> None:
         """Arrow has no struct of 2 GiB of bytes; the limit is made small here."""
         objects = [an_object() for _ in range(7)]
-        tree = RawTreeWriter().sound("bed", ("a", "b", "c"))
+        tree = RawTreeWriter().sound("bed", ("a", "b", "c"), ("v", "w"))
         raw = tree.annotation("bed", "b", *objects).folder(tmp_path / "raw")
         build(raw, tmp_path / "whole", configs=["pose", "classification"], workers=1)
         for module in ("build.shards", "verify.shard"):
@@ -309,7 +309,7 @@ class TestShards:
     def test_a_picture_of_90_megabytes_with_25_objects(self, tmp_path: Path) -> None:
         comment = b"\xff\xfe\xff\xff" + bytes(65_533)
         huge = encoded()[:2] + comment * (90_000_000 // len(comment)) + encoded()[2:]
-        tree = RawTreeWriter().sound("bed").picture("bed", "a", huge)
+        tree = RawTreeWriter().sound("bed", val=("v", "w")).picture("bed", "a", huge)
         raw = tree.annotation("bed", "a", *(an_object() for _ in range(25))).folder(tmp_path / "raw")
         build(raw, tmp_path / "out", configs=["pose", "classification"], workers=1)
         assert verify(tmp_path / "out", workers=1) == []
