@@ -512,10 +512,52 @@ def _told(where: str, fs: fsspec.AbstractFileSystem) -> Iterator[None]:
     except Exception as error:
         if _is_local(fs):
             raise
+        if isinstance(error, _NoRangesError):
+            raise ReleaseError(
+                f"{where}: {error}; download it first, then give the path of the file"
+            ) from error
         raise UnansweredError(
-            f"{where}: {shown_error(error)}; also when asked again. Check the connection and the "
-            "credentials, then run the same command again to go on"
+            f"{where}: {shown_error(error)}; also when asked again. {_remedy(error)}, then run the same "
+            "command again to go on"
         ) from error
+
+
+class _NoRangesError(OSError):
+    """A server that only gives whole files."""
+
+
+# What a server means by its answer, and what to do.
+_ANSWERS: Mapping[int, tuple[str, str]] = MappingProxyType(
+    {
+        401: ("asks who you are", "Check the credentials, or ask for a new address if it is a signed one"),
+        403: ("refuses you", "Check the credentials, or ask for a new address if it is a signed one"),
+        404: ("has no such file", "Check the address"),
+        410: ("has no such file any more", "Check the address"),
+        429: ("has had too many requests", "Wait a few minutes"),
+    }
+)
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status behind an error of a file system; None where no server has answered."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        response = getattr(cause, "response", None)
+        for status in (getattr(cause, "status", None), getattr(response, "status_code", None)):
+            if isinstance(status, int) and 400 <= status < 600:
+                return status
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do about an error of a store."""
+    status = _status(error)
+    if status is not None and status >= 500:
+        return "The server is out of order; wait a while"
+    return _ANSWERS[status][1] if status in _ANSWERS else "Check the connection and the credentials"
 
 
 def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
@@ -537,6 +579,10 @@ class RawTree:
 
     def __init__(self, path: str, storage_options: Mapping[str, Any] | None = None) -> None:
         self.path = os.fspath(path)
+        if not _is_unicode(self.path) or "\0" in self.path:
+            raise ReleaseError(
+                f"{self.path!a}: is no UTF-8, which not all libraries can open; rename the folder"
+            )
         self.storage_options = dict(storage_options or {})
         self._made: tuple[int, fsspec.AbstractFileSystem] | None = None
         self._near: Mapping[str, bytes] | None = None
@@ -558,6 +604,11 @@ class RawTree:
             self._top = self._find_top_member() if self.is_archive else self._find_top_folder()
 
     @property
+    def taken(self) -> str:
+        """The folder with images/ that is read, in words: it may lie below the given path."""
+        return f"{self.path}: {shown(self._top) or 'the top'} in the zip" if self.is_archive else self._top
+
+    @property
     def _fs(self) -> fsspec.AbstractFileSystem:
         """The file system, made anew in each process: connections to a store do not survive a fork."""
         if self._made is None or self._made[0] != os.getpid():
@@ -573,18 +624,24 @@ class RawTree:
         message = f"{self.path}: no such folder or zip; give the raw release, zipped or unpacked"
         try:
             info = self._fs.info(self._location)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise ReleaseError(message) from error
         except Exception as error:  # packages for stores fail in ways of their own
-            text = (
-                f"{self.path}: cannot be read ({shown_error(error)}); check the address and the credentials"
-            )
-            raise ReleaseError(text) from error
+            raise ReleaseError(self._why_not_found(error, message)) from error
         if self._is_local:  # where it may also be a link, or a pipe
             info = {**info, "type": "directory" if self._fs.isdir(self._location) else info["type"]}
             if info["type"] != "directory" and not self._fs.isfile(self._location):
                 raise ReleaseError(message)
         return info
+
+    def _why_not_found(self, error: Exception, message: str) -> str:
+        """What it means that a file system cannot say what the path is."""
+        if (status := _status(error)) is not None:
+            said = _ANSWERS[status][0] if status in _ANSWERS else "failed"
+            return f"{self.path}: the server {said} (HTTP {status}). {_remedy(error)}"
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        if missing and "http" not in np.atleast_1d(self._fs.protocol):  # which says so of all that fails
+            return message
+        text = shown_error(error.__cause__ or error)
+        return f"{self.path}: cannot be read ({text}). Check the address, the connection and the credentials"
 
     def _told(self, name: str) -> AbstractContextManager[None]:
         """Name the file and the remedy where a store only says how it failed."""
@@ -610,8 +667,14 @@ class RawTree:
         tops = {top for top in tops if not top.startswith(_OF_MACOS)}
         if len(tops) == 1:
             return tops.pop()
+        if not tops and any("\\images\\" in f"\\{info.orig_filename}" for info in self.archive.infolist()):
+            raise ReleaseError(
+                f"{self.path}: was made with backslashes between folders, which no zip may have; unpack it "
+                "and give the folder"
+            )
+        other = "" if tops else self._other_kind()  # a tar may end with a zip of its own, the last annotation
         raise ReleaseError(
-            f"{self.path}: {_described(tops)} in the zip; it must hold one tree of the release"
+            f"{self.path}: {other or f'{_described(tops)} in the zip; it must hold one tree of the release'}"
         )
 
     @property
@@ -619,9 +682,22 @@ class RawTree:
         """The zip, opened once a process."""
         try:
             return _open_archive(os.getpid(), self._fs, self._location, self._size, self._state)
+        except ReleaseError:
+            raise
         except _ZIP_ERRORS as error:
-            message = f"{self.path}: not a whole zip file ({error}); download the release again"
-            raise ReleaseError(message) from error
+            damaged = f"not a whole zip file ({shown(str(error))}); download the release again"
+            raise ReleaseError(f"{self.path}: {self._other_kind() or damaged}") from error
+
+    def _other_kind(self) -> str:
+        """What a file is if not a zip, and what to do; "" where its beginning does not tell."""
+        with self._told(""):
+            head = self._fs.cat_file(self._location, start=0, end=min(self._size, 512)) if self._size else b""
+        for begins, at, kind in _OTHER_ARCHIVES:
+            if head[at:].startswith(begins):
+                return f"is {kind}, not a zip; unpack it and give the folder"
+        if head.startswith(b"PK\x07\x08") or re.search(r"\.z(?:ip\.)?[0-9]+$", self._location):
+            return _IN_PARTS
+        return ""
 
     def read(self, name: str, limit: int, too_large: str) -> bytes:
         """The bytes of one file.
@@ -817,6 +893,21 @@ _ZIP_ERRORS = (
 )
 
 
+_OTHER_ARCHIVES = (
+    (b"\x1f\x8b", 0, "a gzip file (perhaps a tar archive)"),
+    (b"ustar", 257, "a tar archive"),
+    (b"BZh", 0, "a bzip2 file (perhaps a tar archive)"),
+    (b"\xfd7zXZ\0", 0, "an xz file (perhaps a tar archive)"),
+    (b"(\xb5/\xfd", 0, "a zstandard file (perhaps a tar archive)"),
+    (b"7z\xbc\xaf'\x1c", 0, "a 7z archive"),
+    (b"Rar!", 0, "a rar archive"),
+)
+_IN_PARTS = (
+    "is one of several parts of a zip; join them first: zip -s 0 PART.zip --out WHOLE.zip, or cat for parts "
+    "called .001, .002"
+)
+
+
 def _described(tops: Collection[str]) -> str:
     """Folders that each hold images/, for an error."""
     if not tops:
@@ -827,9 +918,14 @@ def _described(tops: Collection[str]) -> str:
 
 def _is_unsafe(info: zipfile.ZipInfo) -> bool:
     """Whether a member's path would leave the tree; judged as written, before zipfile tidies it."""
-    path = info.orig_filename
-    outside = not path or path.startswith("/") or re.match(r"[A-Za-z]:", path) or re.search(r"[\\\0]", path)
-    return bool(outside) or any(part in ("..", ".") for part in path.split("/"))
+    return any(
+        not path
+        or path.startswith("/")
+        or re.match(r"[A-Za-z]:", path)
+        or re.search(r"[\\\0]", path)
+        or not {"..", "."}.isdisjoint(path.split("/"))
+        for path in (info.orig_filename, info.filename)
+    )
 
 
 def _member_problem(info: zipfile.ZipInfo) -> str | None:
@@ -849,12 +945,54 @@ def _open_archive(
 ) -> zipfile.ZipFile:
     """An open zip; one for each process, since a forked child would share the parent's file position."""
     if _is_local(fs):
-        return zipfile.ZipFile(fs.open(location, "rb"))
-    file = _RemoteFile(fs, location, size)
-    file.fetch(max(0, size - _TAIL), size)
+        file = fs.open(location, "rb")
+    else:
+        file = _RemoteFile(fs, location, size)
+        file.fetch(max(0, size - _TAIL), size)
+    _check_one_part(file, size, location)
     archive = zipfile.ZipFile(file)
-    file.forget()
+    if isinstance(file, _RemoteFile):
+        file.forget()
+    for info in archive.filelist:
+        info.filename = _member_name(info)
+    # Only these can be read: what the ledger calls unsafe has no name here, not even its beginning.
+    archive.NameToInfo = {info.filename: info for info in archive.filelist if not _is_unsafe(info)}
     return archive
+
+
+_END_OF_DIRECTORY = b"PK\5\6"
+
+
+def _check_one_part(file: Any, size: int, location: str) -> None:
+    """Refuse the last part of a zip in several: it opens, and then none of its members can be read."""
+    file.seek(max(0, size - 2**16 - 22))
+    tail = file.read()
+    at = tail.rfind(_END_OF_DIRECTORY)
+    disks = struct.unpack("<HH", tail[at + 4 : at + 8]) if 0 <= at <= len(tail) - 22 else (0, 0)
+    if not {0, 0xFFFF}.issuperset(disks):
+        raise ReleaseError(f"{location}: {_IN_PARTS}")
+    file.seek(0)
+
+
+def _member_name(info: zipfile.ZipInfo) -> str:
+    """A member's name, the same with every Python: newer ones read the Unicode Path field (0x7075).
+
+    Raises:
+        zipfile.BadZipFile: if there is such a field and it is damaged.
+    """
+    name, extra = info.orig_filename, info.extra
+    encoding = "utf-8" if info.flag_bits & 0x800 else "cp437"
+    while len(extra) >= 4:
+        kind, length = struct.unpack("<HH", extra[:4])
+        field, extra = extra[4 : 4 + length], extra[4 + length :]
+        if kind == 0x7075 and len(field) >= 5:
+            version, checksum = struct.unpack("<BL", field[:5])
+            if version == 1 and checksum == zlib.crc32(name.encode(encoding, "surrogateescape")):
+                try:
+                    return field[5:].decode("utf-8") or name
+                except UnicodeDecodeError as error:
+                    raise zipfile.BadZipFile("a Unicode Path field is no UTF-8") from error
+    return name
 
 
 # A remote zip is read by ranges. The last bytes, which hold the end of the directory, are fetched first; a
@@ -910,7 +1048,7 @@ def _fetch(
             answers = list(pool.map(fetch, requests))
     for number, (answer, (_, start, end)) in enumerate(zip(answers, requests, strict=True)):
         if isinstance(answer, bytes) and len(answer) > end - start:
-            answers[number] = OSError("the server gives whole files where ranges are asked for")
+            answers[number] = _NoRangesError("the server gives whole files where ranges are asked for")
     return answers
 
 
@@ -939,6 +1077,8 @@ class _RemoteFile(io.RawIOBase):
     def fetch(self, start: int, end: int) -> None:
         """Get a block from the store."""
         (data,) = _fetch(self._fs, [(self._location, start, end)])
+        if isinstance(data, _NoRangesError):
+            raise data
         if not isinstance(data, bytes):
             raise OSError(shown_error(data)) from data
         if len(data) != end - start:
@@ -989,10 +1129,11 @@ class _RemoteFile(io.RawIOBase):
 @functools.lru_cache(maxsize=2)
 def _conflicts(archive: zipfile.ZipFile) -> frozenset[str]:
     """Members that stand twice with different contents: nothing tells which one is true."""
-    if len(archive.infolist()) == len(archive.NameToInfo):
+    members = [info for info in archive.infolist() if not _is_unsafe(info)]
+    if len(members) == len(archive.NameToInfo):
         return frozenset()
     contents: dict[str, set[tuple[int, int]]] = {}
-    for info in archive.infolist():
+    for info in members:
         contents.setdefault(info.filename, set()).add((info.file_size, info.CRC))
     return frozenset(name for name, states in contents.items() if len(states) > 1)
 
@@ -1042,24 +1183,32 @@ def _will_be_read(path: str, start: int, size: int) -> None:
 
 
 def _scan_local_folder(folder: str, prefix: str) -> Iterator[tuple[str, tuple[int, str]]]:
-    """Files below a local folder; some ten times as fast as fsspec's own walk, and this is start-up time."""
-    try:
-        with os.scandir(folder) as items:
-            entries = list(items)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in entries:
-        name = f"{prefix}/{entry.name}"
-        if entry.is_symlink() and not Path(entry.path).exists():
-            continue  # leads nowhere, or to itself
-        is_category = "/" not in prefix and entry.name in CATEGORY_IDS
-        if entry.is_symlink() and entry.is_dir() and not is_category:
-            yield name, (0, "link")  # it could lead in circles, or to all of the disk
-        elif entry.is_dir(follow_symlinks=is_category):
-            yield from _scan_local_folder(entry.path, name)
-        elif entry.is_file():
-            status = entry.stat()
-            yield name, (status.st_size, f"{status.st_size} {status.st_mtime_ns}")
+    """Files below a local folder; some ten times as fast as fsspec's own walk, and this is start-up time.
+
+    However deep folders are nested: those that wait are in a list.
+    """
+    waiting = [(folder, prefix)]
+    while waiting:
+        folder, prefix = waiting.pop()
+        try:
+            with os.scandir(folder) as items:
+                entries = list(items)
+        except OSError as error:
+            if error.errno in _NO_FILE:  # also a path too long for the system: nothing of ours lies so deep
+                continue
+            raise
+        for entry in entries:
+            name = f"{prefix}/{entry.name}"
+            if entry.is_symlink() and not Path(entry.path).exists():
+                continue  # leads nowhere, or to itself
+            is_category = "/" not in prefix and entry.name in CATEGORY_IDS
+            if entry.is_symlink() and entry.is_dir() and not is_category:
+                yield name, (0, "link")  # it could lead in circles, or to all of the disk
+            elif entry.is_dir(follow_symlinks=is_category):
+                waiting.append((entry.path, name))
+            elif entry.is_file():
+                status = entry.stat()
+                yield name, (status.st_size, f"{status.st_size} {status.st_mtime_ns}")
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -3120,3 +3269,15 @@ def _download_error(url: str, error: Exception) -> Exception:
             "yourself and pass data_dir=PATH"
         )
     return ConnectionError(f"{url}: {error}; try again, or download the raw release and pass data_dir=PATH")
+
+
+if __name__ == "__main__":
+    print(
+        "This file reads the raw release of ImageNet3D into `datasets`:\n\n"
+        "    from ImageNet3D import ImageNet3D\n"
+        '    builder = ImageNet3D(config_name="pose", data_dir="imagenet3d_v1.zip")\n'
+        "    builder.download_and_prepare()\n"
+        '    train = builder.as_dataset(split="train")\n\n'
+        f"Configs: {', '.join(CONFIGS)}. Without data_dir the zip comes from {REPOSITORY}.\n"
+        "`python -m processing --help` lists what else can be done with a release."
+    )

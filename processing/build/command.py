@@ -141,7 +141,7 @@ def build(
         remove(folder, half_written(folder))  # by workers of this build that were lost
         pages = _describe(work, files, survey, sizes, results)
         _write_manifest(work, options, planned, results, report, pages)
-    report.notes += _notes(configs, tables, replaced, sizes)
+    report.notes += [f"read from {survey.release.tree.taken}", *_notes(configs, tables, replaced, sizes)]
     return report
 
 
