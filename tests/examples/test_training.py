@@ -23,7 +23,7 @@ sys.path.insert(0, str(PROJECT / "benchmarks"))
 
 from mixing import epoch_order
 
-SCRIPT = PROJECT / "docs" / "train.py"
+SCRIPT = PROJECT / "examples" / "train.py"
 needs_torch = pytest.mark.skipif(
     not (find_spec("torch") and find_spec("torchdata")), reason="no torch and torchdata in this environment"
 )
@@ -72,7 +72,7 @@ files = sorted(map(str, Path(folder).glob("train-*.parquet")))
 part = {"rank": int(rank), "world_size": int(world_size), "workers": int(workers)}
 loader = make_loader(files, int(epoch), batch_size=4, **part)
 if Path(state).exists():
-    loader.load_state_dict(torch.load(state, weights_only=False))
+    loader.load_state_dict(torch.load(state, weights_only=True))
 keys = []
 iterator = iter(loader)
 for batch in iterator:
@@ -130,7 +130,7 @@ class TestEveryObjectOnce:
 
 @needs_torch
 def test_code_of_the_page(built_real: Path, tmp_path: Path) -> None:
-    page = SCRIPT.with_name("training.md").read_text("utf-8")
+    page = (PROJECT / "docs" / "training.md").read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     assert len(blocks) >= 2
     run_blocks(sys.executable, built_real, tmp_path, blocks)
@@ -232,7 +232,7 @@ class TestScript:
     def load(self, file: Path) -> dict[str, Any]:
         import torch
 
-        return torch.load(file, weights_only=False)
+        return torch.load(file, weights_only=True)
 
     def test_part_of_a_checkpoint_is_not_completed_by_a_job_of_other_numbers(
         self, built_sample: Path, points: Path

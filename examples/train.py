@@ -1,6 +1,7 @@
 """Training on streamed shards: every object once an epoch, on any number of processes, resumed exactly.
 
-    torchrun --nproc-per-node 2 docs/train.py ccvl/ImageNet3D --epochs 2 --workers 2
+    python examples/train.py ccvl/ImageNet3D                                   one process
+    torchrun --nproc-per-node 8 examples/train.py ccvl/ImageNet3D --workers 4    several
 
 Run the same command again after an interruption; with other numbers, it goes on with the next epoch.
 `docs/training.md` explains each choice. The model is a toy: put yours in its place.
@@ -10,7 +11,6 @@ import argparse
 import gc
 import io
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-import torch.distributed as dist
 from datasets import Image, load_dataset, load_dataset_builder
 from datasets import __version__ as datasets_version
 from datasets.distributed import split_dataset_by_node
+from job import Job, load, save, start_job
 from torch import nn
 from torch.distributed.algorithms.join import Join
 from torch.nn.parallel import DistributedDataParallel
@@ -92,24 +92,12 @@ class Model(nn.Module):
         return self.layers(pictures)
 
 
-def save(path: Path, **state: Any) -> None:
-    """Write a file so that its name never stands for half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(f".new-{os.getpid()}")
-    torch.save(state, new)
-    new.replace(path)
-
-
-def latest(folder: Path, rank: int, world_size: int) -> Path | None:
-    """A file of the last checkpoint that every process of its job has written; None before the first.
-
-    This process's own, or the first one's where the job had another number of them: their models are alike.
-    """
+def latest(folder: Path) -> Path | None:
+    """The last checkpoint that every process of its job has written; None before the first."""
     for step in sorted(folder.glob("epoch-*"), reverse=True):
-        files = sorted(step.glob("*-of-*.pt"))
+        files = list(step.glob("*-of-*.pt"))
         if files and all(file.stem.endswith(f"-of-{len(files)}") for file in files):
-            own = step / f"{rank}-of-{world_size}.pt"
-            return own if own in files else files[0]
+            return step
     return None
 
 
@@ -119,18 +107,20 @@ def remove_parts(folder: Path, last: Path | None) -> None:
     Together with files of a job with other numbers it would look whole.
     """
     for file in folder.glob("epoch-*/*-of-*.pt"):
-        if last is None or file.parent > last.parent:
+        if last is None or file.parent > last:
             file.unlink()
 
 
 def go_on(
-    last: Path, model: nn.Module, optimizer: torch.optim.Optimizer, numbers: dict[str, Any]
+    job: Job, last: Path, model: nn.Module, optimizer: torch.optim.Optimizer, numbers: dict[str, Any]
 ) -> dict[str, Any]:
     """Load a checkpoint; returns its place, or the next epoch's start where it is of other numbers.
 
-    A loader's state is a place in the stream of one process, and for these numbers only.
+    A loader's state is a place in the stream of one process, and for these numbers only. Where the job had
+    another number of processes, the first one's model will do: all are alike.
     """
-    saved = torch.load(last, map_location="cpu", weights_only=False)
+    own = last / f"{job.rank}-of-{job.world_size}.pt"
+    saved = load(own if own.exists() else min(last.glob("0-of-*.pt")))
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     was, epoch = saved["numbers"], saved["epoch"]
@@ -141,25 +131,19 @@ def go_on(
     if saved["batches"]:  # else it is at the start of an epoch, which any numbers can begin
         lost = f"the objects of epoch {epoch} after batch {saved['batches']} of each process are left out"
         epoch += 1
-    say(f"{', '.join(changed)}: going on with epoch {epoch}, {lost}")
+    job.say(f"{', '.join(changed)}: going on with epoch {epoch}, {lost}")
     return {**START, "epoch": epoch}
 
 
-def say(line: str) -> None:
-    """Print once, not in every process."""
-    if dist.get_rank() == 0:
-        print(line, flush=True)
-
-
-def report(end: dict[str, Any], device: torch.device) -> None:
+def report(job: Job, end: dict[str, Any]) -> None:
     """Print what all processes had of an epoch."""
-    total = torch.tensor(end["seen"], device=device)
-    dist.all_reduce(total)
+    seen = sum(job.gathered(end["seen"]))
     degrees = math.degrees(math.sqrt(end["loss"]))
-    say(f"epoch {end['epoch']}: {total.item()} objects, last error about {degrees:.0f} degrees")
+    job.say(f"epoch {end['epoch']}: {seen} objects, last error about {degrees:.0f} degrees")
 
 
 def train(
+    job: Job,
     model: DistributedDataParallel,
     optimizer: torch.optim.Optimizer,
     loader: StatefulDataLoader,
@@ -168,13 +152,12 @@ def train(
     keep: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     """Train on an epoch from a place on, and keep every so many batches; returns the place at its end."""
-    device = next(model.parameters()).device
     loss = torch.tensor(place["loss"])  # of the checkpoint: nothing may be left of this process's part
     with Join([model]):  # parts of an epoch differ a little in length: the longer ones may finish
-        for batch in loader:
-            azimuth = batch["azimuth"].to(device)
+        for batch in job.progress(iterable=loader, desc=f"epoch {place['epoch']}", unit="batch"):
+            azimuth = batch["azimuth"].to(job.device)
             target = torch.stack([azimuth.sin(), azimuth.cos()], 1)
-            loss = nn.functional.mse_loss(model(batch["picture"].to(device)), target)
+            loss = nn.functional.mse_loss(model(batch["picture"].to(job.device)), target)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -186,28 +169,26 @@ def train(
 
 def parse_options() -> argparse.Namespace:
     """The options of the command line."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("dataset", help="a repository of the Hub, or a built folder")
-    parser.add_argument("--config", default="object_centric")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
+    parser.add_argument("--config", default="object_centric", help="whose rows are streamed")
+    parser.add_argument("--epochs", type=int, default=2, help="after which the job ends")
+    parser.add_argument("--workers", type=int, default=2, help="of each process, which read and decode")
+    parser.add_argument("--batch-size", type=int, default=64, help="objects, of each process")
+    parser.add_argument(
+        "--checkpoints", type=Path, default=Path("checkpoints"), help="folder, of all processes"
+    )
     parser.add_argument("--every", type=int, default=100, help="batches between two checkpoints")
     return parser.parse_args()
 
 
-def main() -> None:
-    """Train."""
-    options = parse_options()
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    rank, world_size = dist.get_rank(), dist.get_world_size()
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", rank % torch.cuda.device_count())
+def run(options: argparse.Namespace, job: Job) -> None:
+    """Train, from the last checkpoint on."""
     builder = load_dataset_builder(options.dataset, options.config)
     files = list(builder.config.data_files["train"])
-    part = {"world_size": world_size, "workers": options.workers, "batch_size": options.batch_size}
+    part = {"world_size": job.world_size, "workers": options.workers, "batch_size": options.batch_size}
     numbers = {
         **part,
         # told by its size, not by its path: a copy elsewhere is the same
@@ -215,33 +196,36 @@ def main() -> None:
         "datasets": datasets_version,  # versions write states differently
     }
 
-    last = latest(options.checkpoints, rank, world_size)
-    torch.manual_seed(0)
-    model = DistributedDataParallel(Model().to(device))  # waits for all processes
+    last = job.agreed(latest(options.checkpoints))
+    model = DistributedDataParallel(Model().to(job.device))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    place = go_on(last, model, optimizer, numbers) if last else START
+    place = go_on(job, last, model, optimizer, numbers) if last else START
 
     def keep(place: dict[str, Any]) -> None:
         step = options.checkpoints / f"epoch-{place['epoch']:05d}-{place['batches']:07d}"
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        save(step / f"{rank}-of-{world_size}.pt", **place, **state, numbers=numbers)
+        save(step / f"{job.rank}-of-{job.world_size}.pt", {**place, **state, "numbers": numbers})
 
     if place["epoch"] >= options.epochs:
-        say(f"nothing to train: no epoch is left of {options.epochs}")
-    elif rank == 0:
+        job.say(f"nothing to train: no epoch is left of {options.epochs}")
+    elif job.first:
         remove_parts(options.checkpoints, last)
-    loader = None
     for epoch in range(place["epoch"], options.epochs):
-        loader = make_loader(files, epoch, rank=rank, **part)
+        loader = make_loader(files, epoch, rank=job.rank, **part)
         if place["loader"]:
             loader.load_state_dict(place["loader"])
-        end = train(model, optimizer, loader, place, options.every, keep)
+        end = train(job, model, optimizer, loader, place, options.every, keep)
         place = {**START, "epoch": epoch + 1}
         keep(place)  # the next epoch may begin with other numbers
-        report(end, device)
-    del loader
-    gc.collect()  # else an unfinished Parquet reader may abort the interpreter at exit
-    dist.destroy_process_group()
+        report(job, end)
+
+
+def main() -> None:
+    """Train, as one process of the job."""
+    options = parse_options()
+    with start_job(seed=0) as job:
+        run(options, job)
+        gc.collect()  # else an unfinished Parquet reader may abort the interpreter at exit
 
 
 if __name__ == "__main__":

