@@ -140,8 +140,8 @@ POSE_FIELDS = (*ANGLES, "distance", "px", "py", "viewport")
 CITATION = """\
 @inproceedings{ma2024imagenet3d,
   title     = {ImageNet3D: Towards General-Purpose Object-Level 3D Understanding},
-  author    = {Ma, Wufei and Zeng, Guanning and Zhang, Guofeng and Liu, Qihao and Zhang, Letian and
-               Kortylewski, Adam and Liu, Yaoyao and Yuille, Alan},
+  author    = {Ma, Wufei and Zhang, Guofeng and Liu, Qihao and Zeng, Guanning and Kortylewski, Adam and
+               Liu, Yaoyao and Yuille, Alan},
   booktitle = {Advances in Neural Information Processing Systems},
   year      = {2024}
 }
@@ -1851,6 +1851,7 @@ class _Array(_Inert):
     """Stands for numpy.ndarray: a shape, a flat list of Python values, and the code of their numpy type."""
 
     __slots__ = ("code", "items", "shape")
+    is_scalar: ClassVar = False
 
     def __init__(self, shape: tuple[int, ...] = (0,), items: Sequence[Any] = (), code: str = "") -> None:
         self.shape = shape
@@ -1873,6 +1874,13 @@ class _Array(_Inert):
         else:
             self.items = dtype.values(data, count)
         self.shape, self.code = shape, dtype.code
+
+
+class _Scalar(_Array):
+    """Stands for a number or text of numpy, where its type is to be known."""
+
+    __slots__ = ()
+    is_scalar: ClassVar = True
 
 
 class _Global(_Inert):
@@ -1904,9 +1912,9 @@ def _scalar(dtype: object, data: object = b"") -> Any:
     return dtype.values(data, 1)[0]
 
 
-def _typed_scalar(dtype: object, data: object = b"") -> _Array:
+def _typed_scalar(dtype: object, data: object = b"") -> _Scalar:
     value = _scalar(dtype, data)
-    return _Array((), [value], dtype.code)
+    return _Scalar((), [value], dtype.code)
 
 
 _TYPED_SCALAR = _Global(_typed_scalar)
@@ -1934,7 +1942,7 @@ class AnnotationUnpickler(pickle._Unpickler):
 
     Args:
         file: with the pickle.
-        typed: numpy's numbers and texts come as arrays of no dimension, so that their type is known, too.
+        typed: numpy's numbers and texts come as `_Scalar`, so that their type is known, too.
     """
 
     def __init__(self, file: io.BytesIO, typed: bool = False) -> None:
@@ -2179,7 +2187,7 @@ _NESTED_AT_MOST = 8
 def _single(value: object) -> object:
     """What an array, list or tuple of one value holds, such as the 0-d arrays of `dict(numpy.load(…))`."""
     for _ in range(_NESTED_AT_MOST):
-        items = value.items if type(value) is _Array else value
+        items = value.items if isinstance(value, _Array) else value
         if type(items) not in (list, tuple) or len(items) != 1:
             break
         value = items[0]
@@ -2736,22 +2744,22 @@ def read_picture(release: Release, entry: Entry, annotation: Annotation, finding
     if None not in annotated and annotated != (header.width, header.height):
         value = "{}x{}, annotated {}x{}".format(header.width, header.height, *annotated)
         findings.append(Finding("picture_size_differs", name, None, shown(value)))
-    _note_boxes(entry, annotation, header, findings)
+    note_boxes(entry, annotation, header.width, header.height, findings)
     return Picture(entry, data, header.width, header.height, annotation)
 
 
-def _note_boxes(
-    entry: Entry, annotation: Annotation, header: "PictureHeader", findings: list[Finding]
+def note_boxes(
+    entry: Entry, annotation: Annotation, width: int, height: int, findings: list[Finding]
 ) -> None:
     """Say which boxes leave the picture; they are kept as annotated."""
     for item in annotation.objects:
         x1, y1, x2, y2 = item.bbox
         left, right, top, bottom = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
         note = _Notes(entry.annotation_file, item.index, findings)
-        text = f"{x1:g}, {y1:g}, {x2:g}, {y2:g} in {header.width}x{header.height}"
-        if left >= header.width or top >= header.height or right <= 0 or bottom <= 0:
+        text = f"{x1:g}, {y1:g}, {x2:g}, {y2:g} in {width}x{height}"
+        if left >= width or top >= height or right <= 0 or bottom <= 0:
             note("bbox_outside", text)
-        elif left < 0 or top < 0 or right > header.width or bottom > header.height:
+        elif left < 0 or top < 0 or right > width or bottom > height:
             note("bbox_leaves_picture", text)
 
 

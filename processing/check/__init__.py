@@ -1,0 +1,1 @@
+"""What does a raw release really contain, held against what this code assumes of it?"""
