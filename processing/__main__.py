@@ -144,6 +144,21 @@ _corrections = click.option(
 )
 
 
+def _a_repository(_: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    """A name on the Hub, with its owner."""
+    if name is None:
+        return None
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise click.BadParameter(str(error), param=parameter) from error
+    if name.count("/") != 1:
+        raise click.BadParameter(f"{name}: name the owner too, such as ccvl/ImageNet3D", param=parameter)
+    return name
+
+
 def _a_size(_: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
     from processing.build.plan import parsed_size
 
@@ -189,6 +204,26 @@ def sample(out: str, **options: Any) -> None:
 
 @main.command()
 @click.argument("raw")
+@click.option("--captions", metavar="DIR", help="Folder with the captions, which are looked for in RAW else.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores by default.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@_told_plainly
+def check(raw: str, captions: str | None, workers: int | None, as_json: bool) -> None:
+    """Tell what the raw release RAW contains, held against what this code assumes.
+
+    Reads names and annotations, opens no picture, writes nothing. The report can be passed on: it names no
+    person and has no text of a caption. Exits with 0, whatever was found.
+    """
+    import json
+
+    from processing.check.command import check
+
+    found = check(raw, captions=captions, workers=workers)
+    click.echo(json.dumps(found.to_dict(), indent=1) if as_json else str(found))
+
+
+@main.command()
+@click.argument("raw")
 @click.argument("out")
 @click.option(
     "--config",
@@ -209,6 +244,12 @@ def sample(out: str, **options: Any) -> None:
 )
 @click.option("--seed", default=0, show_default=True, help="Of the order of train.")
 @click.option("--strict", is_flag=True, help="Fail if anything was found that is not as it should be.")
+@click.option(
+    "--repo",
+    metavar="NAME",
+    callback=_a_repository,
+    help="Where OUT is to stand on the Hub, if not in ccvl/ImageNet3D.",
+)
 @_told_plainly
 def build(raw: str, out: str, **options: Any) -> None:
     """Build the dataset folder OUT, which is the Hub repository, from the raw release RAW.

@@ -123,11 +123,12 @@ def is_hidden(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Listed:
-    """A file of the manifest: bytes, SHA-256 (hexadecimal), and rows; a page has none."""
+    """A file of the manifest: bytes, SHA-256 (hexadecimal); rows and their bytes in Arrow, if it has any."""
 
     size: int
     sha256: str
     rows: int = 0
+    table_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,8 @@ def read_files(data: Field) -> dict[str, Listed]:
     for path, entry in data.items():
         if not is_plain_path(path):
             data.refuse("a list of paths inside the folder")
-        files[path] = Listed(entry["size"].count(), entry["sha256"].text(SHA256), entry["rows"].count())
+        size, rows, table_bytes = (entry[name].count() for name in ("size", "rows", "table_bytes"))
+        files[path] = Listed(size, entry["sha256"].text(SHA256), rows, table_bytes)
     return files
 
 

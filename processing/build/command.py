@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,16 +44,16 @@ from processing.built import (
     locked,
     shard_path,
 )
-from processing.card.card import DATASHEET as DATASHEET_SOURCE
-from processing.card.card import TEMPLATE, Sizes, config_sizes, write_card
-from processing.card.croissant import write_croissant
+from processing.card.description import Sizes, describe, sizes_of
 from processing.card.figures import CAMERA, camera_figure, can_draw, draw_figures
+from processing.card.pages import MADE_OF, render_pages
 from processing.crop import pixels
 from processing.ledger import Report, ShardResult, report_of
 from processing.runtime.cluster import joined, there, view_of
 from processing.runtime.fingerprint import code_fingerprint
 from processing.runtime.store import Place, files_below, half_written, place, read_all, remove, write_whole
 from processing.runtime.tasks import Task, run, stage
+from processing.sample import is_drawn
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -77,6 +78,7 @@ def build(
     shard_size: str = DEFAULT_SHARD_SIZE,
     seed: int = 0,
     strict: bool = False,
+    repo: str | None = None,
 ) -> Report:
     """Build the dataset folder from the raw release.
 
@@ -91,6 +93,7 @@ def build(
         shard_size: bytes of pictures a shard should have at most, such as "48MB" or "48000000".
         seed: of the order of train.
         strict: write no card if anything was found, but that corrections were applied.
+        repo: where the folder is to stand on the Hub, if not in the authors' repository: the card names it.
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole, or has no usable row.
@@ -134,20 +137,22 @@ def build(
         odd = [finding for _, finding in report.findings if finding.reason not in ImageNet3D.OF_CORRECTIONS]
         if strict and odd:
             raise BuildError(f"{report}\n\n--strict: {len(odd)} findings, so no card was written")
-        sizes = config_sizes(tables, configs, results)
+        told = {"repository": repo or ImageNet3D.REPOSITORY, "synthetic": is_drawn(survey.release.tree)}
+        manifest = _manifest_of_shards(work, options | told, planned, results, report)
+        sizes = sizes_of(manifest.files, configs)
         if not _has_rows(sizes, tables):
             raise ReleaseError(f"{report}\n\n{raw}: has no row for any config; the findings above say why")
         _check_undisturbed(work, results)
         remove(folder, half_written(folder))  # by workers of this build that were lost
-        pages = _describe(work, files, survey, sizes, results)
-        _write_manifest(work, options, planned, results, report, pages)
+        pages = _describe(work, files, survey, manifest)
+        _write_manifest(work, manifest, pages)
     report.notes += [f"read from {survey.release.tree.taken}", *_notes(configs, tables, replaced, sizes)]
     return report
 
 
 def _look_for_sources() -> None:
     """Raise BuildError where a file that the card is made of is not installed, before hours of work."""
-    for path in (TEMPLATE, DATASHEET_SOURCE, CAMERA):
+    for path in (*MADE_OF, CAMERA):
         if not path.is_file():
             raise BuildError(f"{path}: is missing; install the package again")
 
@@ -307,42 +312,20 @@ def count_tasks(survey: Survey, tables: Sequence[str]) -> Iterator[Task[ShardRes
             )
 
 
-def _describe(
-    work: Run, files: Collection[str], survey: Survey, sizes: Sizes, results: Sequence[ShardResult]
-) -> list[str]:
-    """Write what tells of the shards, the card last; the paths."""
-    with stage("build: draws figures"):
-        plots = draw_figures(work.folder)
-    figures = [*plots, camera_figure()]
-    pages = [*(figure.path for figure in figures), DATASHEET, CROISSANT, CARD]
-    pages += [CORRECTIONS] if survey.corrections else []
-    work.begin({*files, *pages})
-    if survey.corrections:
-        write_whole(work.folder / CORRECTIONS, ImageNet3D.corrections_text(survey.corrections).encode())
-    for figure in figures:
-        write_whole(work.folder / figure.path, figure.svg)
-    write_croissant(work.folder, sizes, results, survey.release.categories)
-    write_card(work.folder, sizes, plots, survey.release.categories)
-    return pages
-
-
-def _write_manifest(
+def _manifest_of_shards(
     work: Run,
     options: Mapping[str, Any],
     planned: Sequence[Shard],
     results: Iterable[ShardResult],
     report: Report,
-    pages: Sequence[str],
-) -> None:
-    """Checksums of all that is to be published, the shards and what tells of them, and the accounts."""
-    files = {f.path: Listed(f.size, f.sha256, f.rows) for r in results for f in r.files.values()}
-    for path, data in zip(pages, read_all(work.folder, pages), strict=True):
-        files[path] = Listed(len(data), hashlib.sha256(data).hexdigest())
-    manifest = Manifest(
+) -> Manifest:
+    """The manifest but for what tells of the shards: their checksums, and the accounts."""
+    files = (file for result in results for file in result.files.values())
+    return Manifest(
         version=ImageNet3D.__version__,
         key=work.key,
         options=options,
-        files=files,
+        files={f.path: Listed(f.size, f.sha256, f.rows, f.table_bytes) for f in files},
         shards={shard.name: len(shard.entries) for shard in planned},
         books=report.books,
         categories=report.categories,
@@ -350,4 +333,26 @@ def _write_manifest(
         objects=report.objects,
         findings=finding_counts(report.findings),
     )
-    write_whole(work.folder / MANIFEST, manifest.to_json())
+
+
+def _describe(work: Run, files: Collection[str], survey: Survey, manifest: Manifest) -> list[str]:
+    """Write what tells of the shards, the card last; the paths."""
+    with stage("build: draws figures"):
+        plots = draw_figures(work.folder)
+    contents = {figure.path: figure.svg for figure in (*plots, camera_figure())}
+    if survey.corrections:
+        contents[CORRECTIONS] = ImageNet3D.corrections_text(survey.corrections).encode()
+    described = describe(manifest, plots, survey.corrections, survey.release.categories)
+    contents |= render_pages(described)
+    work.begin({*files, *contents})
+    for path, content in contents.items():
+        write_whole(work.folder / path, content)
+    return list(contents)
+
+
+def _write_manifest(work: Run, manifest: Manifest, pages: Sequence[str]) -> None:
+    """Add what is to be published besides the shards, as it came to stand there."""
+    contents = zip(pages, read_all(work.folder, pages), strict=True)
+    listed = {path: Listed(len(data), hashlib.sha256(data).hexdigest()) for path, data in contents}
+    whole = replace(manifest, files={**manifest.files, **listed})
+    write_whole(work.folder / MANIFEST, whole.to_json())

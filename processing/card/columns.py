@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ImageNet3D import KNOWN_CATEGORIES, OBJECT_STATUS, SPLITS
+from ImageNet3D import DERIVED_DESCRIPTIONS, DESCRIPTIONS, KNOWN_CATEGORIES, OBJECT_STATUS, SPLITS
 
 
 def _counts() -> dict[str, str]:
@@ -30,24 +30,25 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "category": "name of the object's category; ids never change, later categories are appended",
         "known": f"whether the category is one of the {len(KNOWN_CATEGORIES)} known ones of the "
         "open-vocabulary task",
-        "bbox": "x1, y1, x2, y2 in pixels; may leave the picture",
+        "bbox": "x1, y1, x2, y2 in pixels, as annotated; may leave the picture, and be turned round",
         "azimuth": "where the camera stands around the object: 0 in front of it, π/2 to the right as seen "
-        "from there; radians, released as [0, 2π]",
-        "elevation": "how far the camera stands above the object's ground plane; radians, released as "
-        "[0, 2π], where 2π - 0.1 means 0.1 below",
-        "theta": "in-plane rotation, counter-clockwise; radians, released as [0, 2π]",
-        "distance": "camera to object, in units of the CAD model; 0 or less: never placed in depth",
-        "px": "where the object's centre projects, x, pixels",
-        "py": "where the object's centre projects, y, pixels",
-        "viewport": "focal length, pixels",
-        "cad_index": "which CAD model of the category, from 1",
-        "object_status": "the object's visual quality: good, partially visible, barely visible or bad; null "
-        "where the release has none",
-        "dense": "whether the scene is dense; null where the release has none",
+        "from there; radians of any size, meant modulo 2π",
+        "elevation": "how far the camera stands above the object's ground plane: -0.1 and 2π - 0.1 mean 0.1 "
+        "below; radians of any size, meant modulo 2π",
+        "theta": "in-plane rotation, counter-clockwise; radians of any size, meant modulo 2π",
+        "distance": "camera to object, in units of the CAD model; 0 or less, or null: never placed in depth",
+        "px": "where the object's centre projects, x, pixels; null where it is not annotated",
+        "py": "where the object's centre projects, y, pixels; null where it is not annotated",
+        "viewport": "focal length, pixels; null where it is not annotated",
+        "cad_index": "which CAD model of the category, from 1; null where it is not annotated",
+        "object_status": "how much of the object is seen: good (more than 90 %), partially, barely, or bad, "
+        "whose pose may never have been set; null where no person has judged it",
+        "dense": "whether the scene is dense; null where no person has judged it",
         "label": "the picture's category; ids never change, later categories are appended",
         "num_objects": "all objects annotated in the picture, with or without a pose",
-        "caption": "of the picture; `<obj0>` stands for the object of index 0",
-        "category_caption": "of the category; may be null",
+        "caption": "of the picture, in which `<obj0>` stands for the object of index 0; null where it has "
+        "none",
+        "category_caption": "of the category; null where there is none",
         "objects": "all objects of the picture, with the columns of `pose`; pose fields are null where an "
         "object has only a box",
         "resize_rate": "pixels of the crop for one pixel of the picture",
@@ -75,6 +76,11 @@ ELSEWHERE: Mapping[tuple[str, str], str] = MappingProxyType(
         ("categories", "caption"): "of the category; null where the release has none",
     }
 )
+
+
+def describe(config: str) -> str:
+    """What a row of a config is, in a sentence."""
+    return {**DESCRIPTIONS, **DERIVED_DESCRIPTIONS}[config]
 
 
 def meaning(config: str, name: str) -> str:

@@ -1,54 +1,32 @@
 """Croissant metadata of the built folder: its files, records and fields, and how the data came about.
 
-Written as plain JSON-LD after version 1.1 of the format and 1.0 of its responsible-AI vocabulary, which
-`mlcroissant` reads. Files are found in a clone of the repository, or in a folder that stands for it:
+Plain JSON-LD, which `mlcroissant` reads; its words are in dataset_card/croissant.yaml. Files are found in a
+clone of the repository, or in a folder that stands for it:
 
     mlcroissant.Dataset("ImageNet3D/croissant.json", mapping={"repository": "ImageNet3D"})
 """
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import datasets
+import yaml
 
+import dataset_card
 import ImageNet3D
-from ImageNet3D import CATEGORIES, OBJECT_STATUS
-from processing.built import CROISSANT, shard_glob
-from processing.card.card import DOI, PAPER, Sizes, describe
-from processing.card.columns import COLUMNS, meaning
-from processing.ledger import ShardResult
-from processing.runtime.store import Place, write_whole
+from ImageNet3D import OBJECT_STATUS
+from processing.built import shard_glob
+from processing.card.columns import COLUMNS, describe, meaning
+from processing.card.description import DOI, PAPER, Description
 
+WORDS = Path(dataset_card.__file__).with_name("croissant.yaml")
 REPOSITORY_ID = "repository"
-_HOME = f"https://huggingface.co/datasets/{ImageNet3D.REPOSITORY}"
 
 # The columns that key a record.
 _KEYS = (("image_id", "object_index"), ("image_id",), ("category", "cad_index"), ("name",))
-
-_CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "cr": "http://mlcommons.org/croissant/",
-    "dct": "http://purl.org/dc/terms/",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "sc": "https://schema.org/",
-    "conformsTo": "dct:conformsTo",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "description": {"@container": "@language"},
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "name": {"@container": "@language"},
-    **{
-        term: f"cr:{term}"
-        for term in (
-            "arrayShape citeAs column containedIn equivalentProperty extract field fileObject fileProperty "
-            "fileSet format includes isArray isLiveDataset jsonPath key md5 parentField path recordSet "
-            "references regex repeated replace samplingRate separator source subField transform"
-        ).split()
-    },
-}
 
 _SCALARS = {
     "bool": "sc:Boolean",
@@ -59,89 +37,26 @@ _SCALARS = {
     "binary": "sc:Text",
 }
 
-# The responsible-AI fields; dataset_card/datasheet.md has the same in full.
-_RESPONSIBLE_AI = {
-    "dataCollection": "Pictures were taken from ImageNet21k. People annotated the "
-    "box, 6D pose and visual quality of each object and the density of its scene, in a web application.",
-    "dataCollectionType": ["Manual Human Curation", "Secondary Data Analysis"],
-    "dataCollectionRawData": "Pictures of ImageNet21k, a large collection of diverse natural images.",
-    "dataCollectionMissingData": "Some objects have a box and no pose, no visual quality or no density: such "
-    "fields are null, and objects without a pose stand in the config captions only.",
-    "dataCollectionTimeFrame": ["2023-09-01", "2024-05-31"],
-    "dataPreprocessingProtocol": [
-        "Neither pictures nor annotations were cleaned. Of a picture whose EXIF tag would turn it, that tag "
-        "is set to 1.",
-        "The config object_centric holds crops: pictures scaled so that all objects are at one distance.",
-    ],
-    "dataAnnotationProtocol": [
-        "Undergraduate students, paid an hourly wage as set by their university, annotated boxes, 3D "
-        "viewpoints, 3D locations, visual quality and scene density by hand. The institutional review board "
-        "of Johns Hopkins University approved the study before it began; annotators were told its purpose "
-        "and gave their consent.",
-    ],
-    "dataAnnotationPlatform": ["A web application written in Python for this dataset."],
-    "annotatorDemographics": ["Undergraduate students; nothing else was recorded about them."],
-    "machineAnnotationTools": ["GPT-4v wrote the captions."],
-    "dataUseCases": [
-        "Linear probing of object-level 3D awareness; open-vocabulary pose estimation; image classification "
-        "together with category-level pose estimation.",
-    ],
-    "dataLimitations": [
-        "Most pictures show one or two objects in the middle: the dataset may not suit 3D object detection "
-        "or tasks that need objects to occur together.",
-        "Objects in the wild vary more in looks and shape than these pictures show.",
-    ],
-    "dataBiases": ["Subjects and viewpoints are those of ImageNet21k, whatever it favours or lacks."],
-    "personalSensitiveInformation": [
-        "The dataset is not about people, but pictures may show faces; the terms of ImageNet21k apply. "
-        "Nothing personal was collected from the annotators.",
-    ],
-    "dataReleaseMaintenancePlan": "The CCVL group at Johns Hopkins University maintains the dataset. Each "
-    "version has a tag of its own, and older versions stay available.",
-}
 
-
-def write_croissant(
-    folder: Place, sizes: Sizes, results: Iterable[ShardResult], categories: Sequence[str] = CATEGORIES
-) -> None:
-    """Write croissant.json.
-
-    Args:
-        sizes: of the card's configs and splits.
-        results: of the shards.
-        categories: the names of label ids.
-    """
+def render_croissant(description: Description) -> bytes:
+    """The content of croissant.json."""
+    sizes = description.sizes
+    home = f"https://huggingface.co/datasets/{description.repository}"
     metadata = {
-        "@context": _CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
-        "name": "ImageNet3D",
-        "description": "Rigid objects in ImageNet21k pictures, each with a 2D box, a 3D viewpoint, a "
-        "distance, a CAD model, its visual quality and the density of its scene; captions that refer to the "
-        "objects.",
-        "url": _HOME,
+        **yaml.safe_load(WORDS.read_text("utf-8")),
+        "url": home,
         "sameAs": [f"https://doi.org/{DOI}", f"https://arxiv.org/abs/{PAPER}"],
-        "version": ImageNet3D.__version__,
-        "license": "https://creativecommons.org/licenses/by-nc/4.0/",
+        "version": description.version,
         "citeAs": ImageNet3D.CITATION,
-        "creator": {
-            "@type": "sc:Organization",
-            "name": "CCVL, Johns Hopkins University",
-            "url": "https://ccvl.jhu.edu",
-        },
-        "datePublished": "2024-04-09",
-        "inLanguage": "en",
-        "isAccessibleForFree": True,
-        "keywords": ["pose estimation", "3d", "6d pose", "image classification", "captions", "ImageNet"],
-        "distribution": [_repository(results), *_file_sets(sizes)],
+        "distribution": [_repository(home, description.checksum), *map(_file_set, sizes, sizes.values())],
         "recordSet": [
-            *_label_sets(categories),
-            _split_set(sizes),
-            *(_record_set(config) for config in sizes),
+            _names("category_names", description.categories),
+            _names("object_status_names", OBJECT_STATUS),
+            *(_split_set(config, splits) for config, splits in sizes.items()),
+            *(_record_set(config, splits) for config, splits in sizes.items()),
         ],
-        **{f"rai:{name}": value for name, value in _RESPONSIBLE_AI.items()},
     }
-    write_whole(folder / CROISSANT, json.dumps(metadata, indent=1, ensure_ascii=False).encode() + b"\n")
+    return json.dumps(metadata, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -149,35 +64,30 @@ def write_croissant(
 # --------------------------------------------------------------------------------------------------------
 
 
-def _repository(results: Iterable[ShardResult]) -> dict[str, Any]:
+def _repository(home: str, checksum: str) -> dict[str, Any]:
     """The repository as a whole; the format wants a checksum of it, too."""
-    files = sorted((file.path, file.sha256) for result in results for file in result.files.values())
-    listing = "".join(f"{sha256}  {path}\n" for path, sha256 in files)
     return {
         "@type": "cr:FileObject",
         "@id": REPOSITORY_ID,
         "name": REPOSITORY_ID,
         "description": "The repository on the Hugging Face Hub, which asks for a login and consent to its "
         "terms. The checksum is that of lines `sha256  path` of its Parquet files, in the order of paths.",
-        "contentUrl": _HOME,
+        "contentUrl": home,
         "encodingFormat": "git+https",
-        "sha256": hashlib.sha256(listing.encode()).hexdigest(),
+        "sha256": checksum,
     }
 
 
-def _file_sets(sizes: Sizes) -> list[dict[str, Any]]:
-    return [
-        {
-            "@type": "cr:FileSet",
-            "@id": _files_of(config),
-            "name": _files_of(config),
-            "description": f"Parquet files of the config {config}.",
-            "containedIn": {"@id": REPOSITORY_ID},
-            "encodingFormat": "application/x-parquet",
-            "includes": [shard_glob(config, split) for split in splits],
-        }
-        for config, splits in sizes.items()
-    ]
+def _file_set(config: str, splits: Iterable[str]) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": _files_of(config),
+        "name": _files_of(config),
+        "description": f"Parquet files of the config {config}.",
+        "containedIn": {"@id": REPOSITORY_ID},
+        "encodingFormat": "application/x-parquet",
+        "includes": [shard_glob(config, split) for split in splits],
+    }
 
 
 def _files_of(config: str) -> str:
@@ -189,34 +99,36 @@ def _files_of(config: str) -> str:
 # --------------------------------------------------------------------------------------------------------
 
 
-def _label_sets(categories: Sequence[str]) -> list[dict[str, Any]]:
-    """What ids of a ClassLabel stand for: record sets whose records are in the metadata itself."""
-    return [
-        {
-            "@type": "cr:RecordSet",
-            "@id": name,
-            "name": name,
-            "description": "What the ids of a column of labels stand for.",
-            "dataType": "sc:Enumeration",
-            "key": {"@id": f"{name}/id"},
-            "field": [_plain_field(f"{name}/id", "sc:Integer"), _plain_field(f"{name}/name", "sc:Text")],
-            "data": [{f"{name}/id": i, f"{name}/name": label} for i, label in enumerate(labels)],
-        }
-        for name, labels in (("category_names", categories), ("object_status_names", OBJECT_STATUS))
-    ]
-
-
-def _split_set(sizes: Sizes) -> dict[str, Any]:
-    splits = [name for name in ImageNet3D.SPLITS if any(name in found for found in sizes.values())]
+def _names(name: str, labels: Iterable[str]) -> dict[str, Any]:
+    """What the ids of a ClassLabel stand for, whose records are in the metadata itself."""
     return {
         "@type": "cr:RecordSet",
-        "@id": "splits",
-        "name": "splits",
-        "description": "The splits of all configs.",
+        "@id": name,
+        "name": name,
+        "description": "What the ids of a column of labels stand for.",
+        "dataType": "sc:Enumeration",
+        "key": {"@id": f"{name}/id"},
+        "field": [_plain_field(f"{name}/id", "sc:Integer"), _plain_field(f"{name}/name", "sc:Text")],
+        "data": [{f"{name}/id": i, f"{name}/name": label} for i, label in enumerate(labels)],
+    }
+
+
+def _splits_of(config: str) -> str:
+    return f"splits-of-{config}"
+
+
+def _split_set(config: str, splits: Iterable[str]) -> dict[str, Any]:
+    """The splits of one config: readers ask for the records of each, and not every config has both."""
+    name = _splits_of(config)
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "description": f"The splits of the config {config}.",
         "dataType": "cr:Split",
-        "key": {"@id": "splits/name"},
-        "field": [_plain_field("splits/name", "sc:Text")],
-        "data": [{"splits/name": name} for name in splits],
+        "key": {"@id": f"{name}/name"},
+        "field": [_plain_field(f"{name}/name", "sc:Text")],
+        "data": [{f"{name}/name": split} for split in splits],
     }
 
 
@@ -224,7 +136,7 @@ def _plain_field(name: str, kind: str) -> dict[str, Any]:
     return {"@type": "cr:Field", "@id": name, "name": name.rpartition("/")[2], "dataType": kind}
 
 
-def _record_set(config: str) -> dict[str, Any]:
+def _record_set(config: str, splits: Iterable[str]) -> dict[str, Any]:
     features = ImageNet3D.config_features(config)
     key = next((names for names in _KEYS if set(names) <= set(features)), ())
     return {
@@ -233,21 +145,29 @@ def _record_set(config: str) -> dict[str, Any]:
         "name": config,
         "description": describe(config),
         **({"key": [{"@id": f"{config}/{name}"} for name in key]} if key else {}),
-        "field": [_split_field(config), *(_field(config, name, kind) for name, kind in features.items())],
+        "field": [
+            _split_field(config, splits),
+            *(_field(config, name, kind) for name, kind in features.items()),
+        ],
     }
 
 
-def _split_field(config: str) -> dict[str, Any]:
+def _split_field(config: str, splits: Iterable[str]) -> dict[str, Any]:
     """The split a record is in: its file's name begins with it.
 
-    The expression also takes the split itself, for mlcroissant applies it twice where a field has references.
+    To filter by split, mlcroissant makes a glob of the expression and puts it in the place of the file name
+    in `includes`; so it tells the files of known categories from others, too. What follows the split is
+    optional, for mlcroissant applies the expression twice where a field has references.
     """
+    splits = list(splits)
+    (rest,) = {shard_glob(config, split).rpartition("/")[2].removeprefix(split) for split in splits}
+    rest = re.escape(rest).replace(r"\*", ".*").replace(r"\-", "-")
     files = {"fileSet": {"@id": _files_of(config)}, "extract": {"fileProperty": "filename"}}
     return {
         **_plain_field(f"{config}/split", "sc:Text"),
-        "description": "The split, train or validation.",
-        "source": {**files, "transform": {"regex": f"^({'|'.join(ImageNet3D.SPLITS)}).*$"}},
-        "references": {"field": {"@id": "splits/name"}},
+        "description": f"The split: {' or '.join(splits)}.",
+        "source": {**files, "transform": {"regex": f"^({'|'.join(splits)})(?:{rest})?$"}},
+        "references": {"field": {"@id": f"{_splits_of(config)}/name"}},
     }
 
 

@@ -20,7 +20,7 @@ from ImageNet3D import ANGLES, OBJECT_STATUS, POSE_FIELDS
 from processing.built import FIGURES
 from processing.card.plots import Plot, Statistics, draw_plots
 from processing.ledger import label_names
-from processing.runtime.store import Place, names_in, read_columns
+from processing.runtime.store import Place, names_in, read_all, read_columns
 
 CAMERA = Path(dataset_card.__file__).with_name("camera.svg")
 
@@ -39,7 +39,7 @@ class Figure:
 
     Attributes:
         name: such as "picture-sizes".
-        alt: what it shows, in words.
+        alt: what it shows, in words, as the file says it too.
         svg: the file.
     """
 
@@ -70,6 +70,17 @@ def draw_figures(folder: Place) -> list[Figure]:
 def camera_figure() -> Figure:
     """How azimuth, elevation, theta and distance are meant; the card's template describes it."""
     return Figure(CAMERA.stem, "", CAMERA.read_bytes())
+
+
+def figures_in(folder: Place) -> list[Figure]:
+    """The plots that stand in a built folder, as they were drawn."""
+    names = [name for name in names_in(folder / FIGURES) if name.endswith(".svg") and name != CAMERA.name]
+    figures = []
+    for name, svg in zip(names, read_all(folder / FIGURES, names), strict=True):
+        said = (re.search(f"<{tag}>(.*?)</{tag}>", svg.decode()) for tag in ("title", "desc"))
+        alt = ": ".join(html.unescape(found[1]) for found in said if found)
+        figures.append(Figure(name.removesuffix(".svg"), alt, svg))
+    return figures
 
 
 def read_statistics(folder: Place) -> Statistics:
@@ -115,8 +126,8 @@ def _count_objects(table: pa.Table, statistics: Statistics) -> None:
 
 def _standing_alone(plot: Plot) -> str:
     """The plot with its own colours, its size, and what it shows for those who cannot see it."""
-    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', plot.svg).groups()
+    (size,) = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', plot.svg)
     head, body = re.split(r"(?<=>)", str(plot.svg), maxsplit=1)
     words = (("title", plot.title), ("desc", plot.note), ("style", _STYLE))
     inside = "".join(f"<{tag}>{html.escape(text, quote=False)}</{tag}>" for tag, text in words)
-    return f'{head[:-1]} width="{width}" height="{height}" role="img">{inside}{body}'
+    return f'{head[:-1]} width="{size[0]}" height="{size[1]}" role="img">{inside}{body}'

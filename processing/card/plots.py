@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
+import os
 import re
 from array import array
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -103,9 +106,27 @@ def draw_plots(statistics: Statistics) -> list[Plot]:
     return plots
 
 
+def load_matplotlib() -> ModuleType:
+    """Matplotlib, of the extra `figures`, imported whatever MPLBACKEND says.
+
+    Notebooks set the variable for what they start, and the import refuses a backend that is not installed.
+    No figure of ours needs one: `Figure.savefig` chooses by the kind of file.
+
+    Raises:
+        ImportError: if it is not installed.
+    """
+    chosen = os.environ.pop("MPLBACKEND", None)
+    try:
+        importlib.import_module("matplotlib.figure")
+        return importlib.import_module("matplotlib")
+    finally:
+        if chosen is not None:
+            os.environ["MPLBACKEND"] = chosen
+
+
 def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> Markup:
     """Draw on a matplotlib figure of a size in inches, and make its SVG part of a page."""
-    import matplotlib  # of the extra `demo`
+    matplotlib = load_matplotlib()
     from matplotlib.figure import Figure
 
     target = io.BytesIO()

@@ -16,6 +16,7 @@ import numpy as np
 from tabulate import SEPARATING_LINE, tabulate
 
 import ImageNet3D
+from processing.card.plots import load_matplotlib
 from processing.evaluate.choices import ChoiceError
 from processing.evaluate.metrics import ANGLES, AREAS, Spread, Summary
 from processing.evaluate.truth import Population
@@ -186,7 +187,7 @@ def check_plot(path: str | PathLike[str]) -> None:
             f"the plot {path} does not end in {', '.join(PLOT_ENDINGS)}, which tells the format"
         )
     try:
-        import matplotlib.figure  # noqa: F401
+        load_matplotlib()
     except ImportError as error:
         raise ImportError(
             "the plot needs matplotlib, which comes with the extra: pip install '.[figures]'"

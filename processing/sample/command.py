@@ -44,6 +44,7 @@ from processing.geometry import (
     wrap_angle,
 )
 from processing.runtime.store import UNFINISHED
+from processing.sample import MARK
 from processing.sample.shapes import Model, draw_model, off_bytes
 
 # --------------------------------------------------------------------------------------------------------
@@ -151,6 +152,7 @@ def _write_tree(
     }
     _write_json(out / "captions" / "category_captions.json", category_captions)
     _write_json(out / "captions" / "image_captions.json", image_captions)
+    _write_bytes(out / MARK, b"Pictures and annotations were drawn by code, to try things on.\n")
 
 
 def category_order() -> list[str]:

@@ -6,32 +6,37 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
+from click.testing import CliRunner
 from conftest import PROJECT
-from hub import serve
 from huggingface_hub import DatasetCard
 from markdown_it import MarkdownIt
+from raw_tree import RawTreeWriter
 
 import ImageNet3D
-from ImageNet3D import CATEGORIES, KNOWN_CATEGORIES, PUBLISHED_CONFIGS, SPLITS
-from processing.build.command import build
-from processing.built import REFERENCE_TABLES
-from processing.card.card import SplitSize, size_category
+from ImageNet3D import KNOWN_CATEGORIES, PUBLISHED_CONFIGS, SPLITS
+from processing.__main__ import main
+from processing.built import REFERENCE_TABLES, read_manifest
+from processing.card.card import size_category
 from processing.card.columns import COLUMNS, ELSEWHERE
+from processing.card.description import Changes, Description, Errata, Erratum, SplitSize, errata_of
+from processing.card.pages import pages_for, render_pages
+from processing.sample import is_drawn
 
 PAGES = ("README.md", "datasheet.md")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="module")
-def card(built_real: Path) -> DatasetCard:
-    return DatasetCard.load(built_real / "README.md")
+def card(built_sample: Path) -> DatasetCard:
+    return DatasetCard.load(built_sample / "README.md")
 
 
 class TestYaml:
@@ -45,7 +50,7 @@ class TestYaml:
             "image-to-text",
             "image-feature-extraction",
         ]
-        assert data["tags"] == ["pose-estimation", "3d", "arxiv:2406.09613"]
+        assert data["tags"] == ["pose-estimation", "3d", "image", "text", "arxiv:2406.09613"]
 
     def test_size_is_that_of_pose(self, card: DatasetCard) -> None:
         assert card.data.size_categories == ["n<1K"]
@@ -75,7 +80,6 @@ class TestText:
         for (_, name), words in ELSEWHERE.items():
             assert f"| `{name}` | {words} |" in card.text
         assert ", ".join(sorted(KNOWN_CATEGORIES)) in card.text
-        assert f"{len(CATEGORIES)} categories" in card.text
 
     def test_says_how_to_cite_and_report(self, card: DatasetCard) -> None:
         assert ImageNet3D.CITATION in card.text
@@ -117,94 +121,170 @@ class TestText:
             "older versions",
         ],
     )
-    def test_datasheet_keeps_the_facts(self, built_real: Path, fact: str) -> None:
-        text = " ".join((built_real / "datasheet.md").read_text("utf-8").split())
+    def test_datasheet_keeps_the_facts(self, built_sample: Path, fact: str) -> None:
+        text = " ".join((built_sample / "datasheet.md").read_text("utf-8").split())
         assert fact in text.lower()
 
 
 # --------------------------------------------------------------------------------------------------------
-# Code
+# What depends on the build
 # --------------------------------------------------------------------------------------------------------
 
-# The card's code as it stands, in a process that ends at once: current pyarrow may hang or abort in one that
-# has left a stream of Parquet early.
-_RUN = """
-import os, sys
-exec(compile(open(sys.argv[1], encoding="utf-8").read(), sys.argv[1], "exec"), {"__name__": "__main__"})
-sys.stdout.flush(), sys.stderr.flush()
-os._exit(0)
-"""
-# What some blocks need besides the oldest datasets, and how they ask for it.
-_FURTHER = {
-    "torch": "import torch\n",
-    "mlcroissant": "import mlcroissant\n",
-    "trimesh": "import trimesh\n",
-    "datasets.features.mesh": "import Mesh, ",
-}
+
+def sizes(rows: int = 100, splits: Sequence[str] = tuple(SPLITS)) -> dict[str, dict[str, SplitSize]]:
+    """Of all configs, with the splits that each may have; meshes and categories are always in train."""
+    found = {
+        config: {
+            split: SplitSize(rows, 1000, 1000)
+            for split in ImageNet3D.config_splits(config)
+            if split in splits or config in REFERENCE_TABLES
+        }
+        for config in PUBLISHED_CONFIGS
+    }
+    return {config: its_splits for config, its_splits in found.items() if its_splits}
 
 
-def code_blocks(folder: Path, package: str = "") -> list[str]:
-    """The card's blocks of Python that need a further package or module, or none."""
-    text = (folder / "README.md").read_text("utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    needs = [next((name for name, asks in _FURTHER.items() if asks in block), "") for block in blocks]
-    return [block for block, needed in zip(blocks, needs, strict=True) if needed == package]
+def page(**told: Any) -> str:
+    """The card of a build that there is not."""
+    return render_pages(Description(**{"sizes": sizes(), "checksum": "0" * 64, **told}))["README.md"].decode()
 
 
-class TestCode:
-    def test_there_is_an_example_for_every_config(self, built_real: Path) -> None:
-        code = "".join(block for package in ("", *_FURTHER) for block in code_blocks(built_real, package))
-        assert all(f'"ccvl/ImageNet3D", "{config}"' in code for config in PUBLISHED_CONFIGS)
+class TestRepository:
+    def test_card_and_croissant_name_where_they_stand(self, built_sample: Path) -> None:
+        pages = pages_for(built_sample, read_manifest(built_sample), "lab/Mine")
+        lines = [line for line in pages["README.md"].decode().splitlines() if "ccvl/" in line]
+        assert all("zip" in line for line in lines)
+        assert pages["README.md"].count(b'"lab/Mine"') > 10
+        assert b"ccvl/" not in pages["croissant.json"]
+        assert json.loads(pages["croissant.json"])["url"] == "https://huggingface.co/datasets/lab/Mine"
 
-    @pytest.mark.parametrize("split", list(SPLITS))
-    def test_names_no_split_that_is_not_there(self, split: str, sample_folder: Path, tmp_path: Path) -> None:
-        raw = shutil.copytree(sample_folder, tmp_path / "raw")
-        for path in raw.glob(f"lists/*_{SPLITS[split]}.txt"):
-            path.write_text("")
-        build(str(raw), tmp_path / "out", workers=1)
-        code = "".join(
-            block for package in ("", *_FURTHER) for block in code_blocks(tmp_path / "out", package)
-        )
-        loaded = re.findall(r'"ccvl/ImageNet3D", "(\w+)"(?:, split="(\w+)")?', code)
-        loaded += re.findall(r'"(\w+)/(\w+)-\*"', code) + [
-            ("pose", name) for name in re.findall(r'known\["(\w+)', code)
-        ]
-        whole = {(config, name) for config, name in loaded if name and config not in REFERENCE_TABLES}
-        assert {name for _, name in whole} == {*SPLITS} - {split}
+    def test_at_home_they_are_what_the_build_wrote(self, built_sample: Path) -> None:
+        pages = pages_for(built_sample, read_manifest(built_sample), ImageNet3D.REPOSITORY)
+        for name, content in pages.items():
+            assert (built_sample / name).read_bytes() == content, name
 
-    def test_runs_with_the_newest_versions(self, built_real: Path, tmp_path: Path) -> None:
-        run_blocks(sys.executable, built_real, tmp_path, code_blocks(built_real))
+    def test_build_takes_it_and_refuses_what_is_no_repository(self, tmp_path: Path) -> None:
+        raw = RawTreeWriter().sound("bed", ("a", "b"), ("v",)).folder(tmp_path / "raw")
+        out = tmp_path / "out"
+        for name in ("Mine", "a/b/c", "lab/with space", ""):
+            assert CliRunner().invoke(main, ["build", raw, str(out), "--repo", name]).exit_code == 2
+        command = ["build", raw, str(out), "--repo", "lab/Mine", "--config", "classification"]
+        done = CliRunner().invoke(main, [*command, "--workers", "1"])
+        assert done.exit_code == 0, done.output
+        assert 'load_dataset("lab/Mine", ' in (out / "README.md").read_text("utf-8")
 
-    @pytest.mark.parametrize("package", _FURTHER)
-    def test_runs_with_further_packages(self, built_real: Path, tmp_path: Path, package: str) -> None:
-        if find_spec(package) is None:
-            pytest.skip(f"no {package} in this environment")
-        run_blocks(sys.executable, built_real, tmp_path, code_blocks(built_real, package))
-
-    def test_runs_with_the_oldest_versions(
-        self, datasets3_python: Path, built_real: Path, tmp_path: Path
-    ) -> None:
-        run_blocks(str(datasets3_python), built_real, tmp_path, code_blocks(built_real))
+    def test_says_how_to_build_from_the_zip_that_is_there_today(self) -> None:
+        text = page(repository="lab/Mine")
+        assert "hf download ccvl/ImageNet3D imagenet3d_v1.zip --repo-type dataset" in text
+        assert "build hf://datasets/ccvl/ImageNet3D/imagenet3d_v1.zip" in text
 
 
-def run_blocks(python: str, built: Path, tmp_path: Path, blocks: list[str]) -> None:
-    """Run each block in a process of its own, as a user of the Hub would."""
-    assert blocks
-    version = f"v{ImageNet3D.__version__}"
-    with serve(built, revisions={version: built}) as hub:
-        for number, block in enumerate(blocks):
-            file = tmp_path / f"block_{number}.py"
-            file.write_text(block, "utf-8")
-            done = subprocess.run(
-                [python, "-c", _RUN, str(file)],
-                env=hub.environment(tmp_path / "cache"),
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
-            assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
-            assert done.stdout or "print" not in block, block
+class TestPartsAndSamples:
+    def test_a_part_says_of_how_many_categories_it_is(self) -> None:
+        part = page(sizes={**sizes(), "categories": {"train": SplitSize(107, 0, 0)}})
+        assert re.findall(r"(\d+(?: of the \d+)?)\s+categories\.", part) == ["107 of the 189"]
+        whole = page(sizes={**sizes(), "categories": {"train": SplitSize(189, 0, 0)}})
+        assert re.findall(r"(\d+(?: of the \d+)?)\s+categories\.", whole) == ["189"]
+
+    def test_a_drawn_release_says_so(self, built_sample: Path, tmp_path: Path) -> None:
+        warning = "These are no photographs"
+        assert warning in (built_sample / "README.md").read_text("utf-8")
+        assert warning not in page()
+        raw = RawTreeWriter().sound("bed", ("a",), ()).zip(tmp_path / "raw.zip")
+        assert not is_drawn(ImageNet3D.RawTree(raw))
+
+
+class TestErrata:
+    def test_none_without_corrections(self) -> None:
+        assert "Errata" not in page()
+        assert errata_of([]) is None
+
+    def test_counts_and_the_newest(self) -> None:
+        text = page(errata=errata_of(corrections(30)))
+        section = text.split("## Errata")[1].split("\n## ")[0]
+        assert "28 corrected, 1 added, 2 left out" in section
+        rows = [line for line in section.splitlines() if line.startswith("| bed/")]
+        assert len(rows) == 10
+        assert rows[0] == "| bed/n0\\_29, 0 | azimuth, theta | 2026-03-30 | seen twice |"
+
+    def test_a_correction_that_is_taken_back_is_no_erratum(self) -> None:
+        left = correction("leave_out", 1)
+        assert errata_of([left, correction("take_back", 2)]).counts == {}
+        again = correction("leave_out", 3)
+        assert errata_of([again, correction("take_back", 2), left]).counts == {"left out": 1}
+
+    def test_words_of_others_stay_in_their_cell(self) -> None:
+        why = "<script>alert(1)</script> | `x` **b** [a](https://evil.example)\n# heading"
+        errata = Errata({"corrected": 1}, (Erratum("bed/a|b", 0, "theta", "2026-01-01", why),))
+        body = page(errata=errata).split("\n---\n", 1)[1]
+        html_page = MarkdownIt("commonmark", {"html": True}).enable("table").render(body)
+        assert "<script>" not in html_page
+        assert 'evil.example"' not in html_page
+        row = re.search(r"<td>bed/a\|b, 0</td>(.*?)</tr>", html_page, re.DOTALL)
+        assert html.unescape(re.findall("<td>(.*?)</td>", row[1])[-1]) == " ".join(why.split())
+
+    def test_changes_since_an_earlier_version(self) -> None:
+        text = page(changes=Changes("0.9.0", {"objects added": 1200, "poses changed": 3}))
+        row = f"| {ImageNet3D.__version__} | Since 0.9.0: 1,200 objects added, 3 poses changed. |"
+        assert row in text.split("## Versions")[1]
+
+
+def correction(operation: str, number: int, stem: str = "a", **values: Any) -> ImageNet3D.Correction:
+    when = f"2026-03-{number:02d}T00:00:00Z"
+    return ImageNet3D.Correction(operation, f"bed/{stem}", 0, when, "seen twice", **values)
+
+
+def corrections(count: int) -> list[ImageNet3D.Correction]:
+    """Of as many objects, one a day; one is corrected and left out, one left out, one added."""
+    values = {"azimuth": 1.0, "theta": 2.0}
+    found = [correction("set", n + 1, f"n0_{n}", old=values, new=values) for n in range(count)]
+    found[3] = correction("add", 4, "n0_3", new=values)
+    found[4] = correction("leave_out", 5, "n0_4")
+    return [*found, correction("leave_out", 7, "n0_5")]
+
+
+class TestMeaning:
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "more than 90 %",
+            "no person has judged",
+            "modulo 2π",
+            "look alike from all sides",
+            "without a pose being set",
+        ],
+    )
+    def test_card_says_what_labels_mean(self, words: str) -> None:
+        assert words in " ".join(page().split())
+
+    @pytest.mark.parametrize(
+        "words",
+        ["more than 90 %", "judged by no person", "modulo 2π", "look alike from all sides", "skip the pose"],
+    )
+    def test_datasheet_says_it_too(self, words: str) -> None:
+        text = render_pages(Description(sizes(), ""))["datasheet.md"].decode()
+        assert words in " ".join(text.split())
+
+    def test_columns_that_may_be_null_say_so(self) -> None:
+        for name in ("distance", "px", "py", "viewport", "cad_index", "object_status", "dense", "caption"):
+            assert "null" in COLUMNS[name]
+        for name in ImageNet3D.ANGLES:
+            assert "2π" in COLUMNS[name]
+            assert "[0" not in COLUMNS[name]
+
+    def test_citation_is_the_authors(self) -> None:
+        """Of the conference paper, as their README of December 2024 has it."""
+        names = "Ma Zhang Liu Zeng Kortylewski Liu Yuille".split()
+        author = re.search(r"author\s+= {(.*?)}", ImageNet3D.CITATION, re.DOTALL)[1]
+        assert [name.split(",")[0] for name in " ".join(author.split()).split(" and ")] == names
+        cff = yaml.safe_load((PROJECT / "CITATION.cff").read_text("utf-8"))
+        for authors in (cff["authors"], cff["preferred-citation"]["authors"]):
+            assert [item["family-names"] for item in authors] == names
+            given = " and ".join(f"{item['family-names']}, {item['given-names']}" for item in authors)
+            assert given == " ".join(author.split())
+        assert ImageNet3D.CITATION in page()
+        croissant = json.loads(render_pages(Description(sizes(), ""))["croissant.json"])
+        assert croissant["citeAs"] == ImageNet3D.CITATION
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -261,48 +341,48 @@ def relative_targets(folder: Path, name: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", PAGES)
 class TestLinks:
-    def test_relative_links_and_anchors_lead_somewhere(self, built_real: Path, name: str) -> None:
-        targets = list(relative_targets(built_real, name))
+    def test_relative_links_and_anchors_lead_somewhere(self, built_sample: Path, name: str) -> None:
+        targets = list(relative_targets(built_sample, name))
         assert targets
         for file, anchor in targets:
-            assert (built_real / file).is_file(), file
-            assert not anchor or anchor in Page(built_real, file).anchors, f"{file}#{anchor}"
+            assert (built_sample / file).is_file(), file
+            assert not anchor or anchor in Page(built_sample, file).anchors, f"{file}#{anchor}"
 
-    def test_other_links_are_https(self, built_real: Path, name: str) -> None:
-        for link in Page(built_real, name).links:
+    def test_other_links_are_https(self, built_sample: Path, name: str) -> None:
+        for link in Page(built_sample, name).links:
             parts = urlsplit(link)
             assert parts.scheme in ("", "https"), link
             assert not parts.scheme or "." in parts.netloc, link
 
-    def test_what_is_linked_is_published(self, built_real: Path, name: str) -> None:
-        manifest = json.loads((built_real / "imagenet3d_manifest.json").read_text("utf-8"))
-        assert {file for file, _ in relative_targets(built_real, name)} <= manifest["files"].keys()
+    def test_what_is_linked_is_published(self, built_sample: Path, name: str) -> None:
+        manifest = json.loads((built_sample / "imagenet3d_manifest.json").read_text("utf-8"))
+        assert {file for file, _ in relative_targets(built_sample, name)} <= manifest["files"].keys()
 
-    def test_pictures_have_words(self, built_real: Path, name: str) -> None:
-        assert all(len(words) > 10 for _, words in Page(built_real, name).pictures)
+    def test_pictures_have_words(self, built_sample: Path, name: str) -> None:
+        assert all(len(words) > 10 for _, words in Page(built_sample, name).pictures)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to draw the page with")
-def test_a_browser_shows_every_picture_and_no_overflow(built_real: Path, tmp_path: Path) -> None:
-    page = shutil.copytree(built_real / "figures", tmp_path / "figures").parent / "page.html"
+def test_a_browser_shows_every_picture_and_no_overflow(built_sample: Path, tmp_path: Path) -> None:
+    page = shutil.copytree(built_sample / "figures", tmp_path / "figures").parent / "page.html"
     check = """<script>addEventListener("load", () => {
         const shown = [...document.images].map(i => [i.getAttribute("src"), i.complete, i.naturalWidth]);
         const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
         document.body.setAttribute("data-seen", JSON.stringify({shown, wide}));
     })</script>"""
     style = "body{max-width:820px;margin:auto}img{max-width:100%}pre{overflow:auto}"
-    body = render(built_real, "README.md")
+    body = render(built_sample, "README.md")
     page.write_text(f"<!DOCTYPE html><meta charset=utf-8><style>{style}</style>{body}{check}", "utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=900,1200", "--dump-dom"]
     command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', done.stdout).group(1)))
-    assert len(seen["shown"]) == len(Page(built_real, "README.md").pictures) > 1
+    assert len(seen["shown"]) == len(Page(built_sample, "README.md").pictures) > 1
     assert all(complete and width for _, complete, width in seen["shown"]), seen
     assert seen["wide"] <= 0
 
 
-def test_the_figure_of_the_camera_is_what_its_source_draws(built_real: Path) -> None:
+def test_the_figure_of_the_camera_is_what_its_source_draws(built_sample: Path) -> None:
     source = PROJECT / "dataset_card/draw_camera.py"
     code = "import runpy, sys; sys.stdout.write(runpy.run_path(sys.argv[1])['draw']())"
     done = subprocess.run(
@@ -310,4 +390,4 @@ def test_the_figure_of_the_camera_is_what_its_source_draws(built_real: Path) -> 
     )
     drawn = done.stdout.decode("utf-8")
     assert drawn == source.with_name("camera.svg").read_text("utf-8")
-    assert drawn == (built_real / "figures/camera.svg").read_text("utf-8")
+    assert drawn == (built_sample / "figures/camera.svg").read_text("utf-8")

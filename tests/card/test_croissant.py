@@ -8,30 +8,32 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import DatasetCard
 from PIL import Image
 
 import ImageNet3D
 from ImageNet3D import CATEGORIES, OBJECT_STATUS, PUBLISHED_CONFIGS
-from processing.card.croissant import CROISSANT, REPOSITORY_ID
+from processing.built import CROISSANT
+from processing.card.croissant import REPOSITORY_ID
 
 mlcroissant = pytest.importorskip("mlcroissant")
 
 
 @pytest.fixture(scope="module")
-def described(built_real: Path) -> Any:
-    return mlcroissant.Dataset(built_real / CROISSANT, mapping={REPOSITORY_ID: built_real})
+def described(built_sample: Path) -> Any:
+    return mlcroissant.Dataset(built_sample / CROISSANT, mapping={REPOSITORY_ID: built_sample})
 
 
-def test_is_valid_without_errors_or_warnings(built_real: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_is_valid_without_errors_or_warnings(built_sample: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        dataset = mlcroissant.Dataset(built_real / CROISSANT)
+        dataset = mlcroissant.Dataset(built_sample / CROISSANT)
     assert not dataset.metadata.ctx.issues.errors
     assert not dataset.metadata.ctx.issues.warnings
     assert not caplog.records
 
 
-def test_says_which_version_of_the_format_it_follows(built_real: Path) -> None:
-    metadata = json.loads((built_real / CROISSANT).read_text("utf-8"))
+def test_says_which_version_of_the_format_it_follows(built_sample: Path) -> None:
+    metadata = json.loads((built_sample / CROISSANT).read_text("utf-8"))
     assert metadata["conformsTo"] == [
         "http://mlcommons.org/croissant/1.1",
         "http://mlcommons.org/croissant/RAI/1.0",
@@ -59,11 +61,11 @@ def test_every_config_and_column_is_described(described: Any) -> None:
 
 
 @pytest.mark.parametrize("config", PUBLISHED_CONFIGS)
-def test_records_are_the_rows_of_the_shards(described: Any, built_real: Path, config: str) -> None:
+def test_records_are_the_rows_of_the_shards(described: Any, built_sample: Path, config: str) -> None:
     sets = {file_set.id: file_set for file_set in described.metadata.file_sets}
     patterns = sets[f"files-of-{config}"].includes
     rows = []
-    for path in sorted(path for pattern in patterns for path in built_real.glob(pattern)):
+    for path in sorted(path for pattern in patterns for path in built_sample.glob(pattern)):
         split = path.name.partition("-")[0]
         rows += [{"split": split, **row} for row in pq.read_table(path).to_pylist()]
     records = [plain(record, f"{config}/") for record in described.records(config)]
@@ -76,6 +78,28 @@ def test_records_are_the_rows_of_the_shards(described: Any, built_real: Path, co
             picture = Image.open(io.BytesIO(row.pop("image")["bytes"]))
             assert record.pop("image").size == picture.size
         assert record == row
+
+
+def test_records_filtered_by_split_are_those_of_the_split(built_sample: Path) -> None:
+    """As TFDS reads them; an unknown category among the known would leak into open-vocabulary training."""
+    data = DatasetCard.load(built_sample / "README.md").data
+    sizes = {
+        info["config_name"]: {s["name"]: s["num_examples"] for s in info["splits"]}
+        for info in data.dataset_info
+    }
+    assert set(sizes) == set(PUBLISHED_CONFIGS)
+    for config, splits in sizes.items():
+        described = mlcroissant.Dataset(built_sample / CROISSANT, mapping={REPOSITORY_ID: built_sample})
+        names = [record[f"splits-of-{config}/name"] for record in described.records(f"splits-of-{config}")]
+        assert [name.decode() if isinstance(name, bytes) else name for name in names] == list(splits)
+        for split, count in splits.items():
+            # Anew each time: mlcroissant keeps what it narrowed down.
+            described = mlcroissant.Dataset(built_sample / CROISSANT, mapping={REPOSITORY_ID: built_sample})
+            found = list(described.records(config, filters={f"{config}/split": split}))
+            assert len(found) == count, (config, split)
+            assert {plain(record[f"{config}/split"], "") for record in found} == {split}
+            if config.startswith("open_vocab"):
+                assert {record[f"{config}/known"] for record in found} == {config == "open_vocab_known"}
 
 
 def plain(value: Any, prefix: str) -> Any:

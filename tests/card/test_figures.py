@@ -1,7 +1,9 @@
 """The figures: what they are counted from, that they are small, plain and always the same."""
 
+import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,7 +16,8 @@ from conftest import PROJECT
 from ImageNet3D import ANGLES, CATEGORIES
 from processing.build.command import build
 from processing.card import figures
-from processing.card.figures import draw_figures, read_statistics
+from processing.card.figures import draw_figures, figures_in, read_statistics
+from processing.card.plots import Statistics, draw_plots
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = {
@@ -29,16 +32,72 @@ NAMES = {
 }
 
 
-def test_statistics_count_the_rows(built_real: Path) -> None:
-    statistics = read_statistics(built_real)
-    poses = [pq.read_table(path).drop_columns("image") for path in built_real.glob("pose/*.parquet")]
-    assert statistics.posed.total() == len(statistics.distances) == sum(map(len, poses))
+def test_statistics_count_the_rows(built_sample: Path) -> None:
+    statistics = read_statistics(built_sample)
+    poses = [pq.read_table(path).drop_columns("image") for path in built_sample.glob("pose/*.parquet")]
+    assert statistics.posed.total() == sum(map(len, poses))
+    assert len(statistics.distances) == sum(len(table["distance"].drop_null()) for table in poses)
     assert len(statistics.angles["theta"]) == statistics.quality.total() == sum(map(len, poses))
-    assert statistics.posed["shoe"] == sum(
-        CATEGORIES[label] == "shoe" for table in poses for label in table["category"].to_pylist()
-    )
-    pictures = [pq.read_metadata(path).num_rows for path in built_real.glob("classification/*.parquet")]
+    labels = Counter(label for table in poses for label in table["category"].to_pylist())
+    assert statistics.posed == {CATEGORIES[label]: count for label, count in labels.items()}
+    pictures = [pq.read_metadata(path).num_rows for path in built_sample.glob("classification/*.parquet")]
     assert statistics.sizes.total() == sum(pictures)
+
+
+def test_what_is_null_is_not_counted(tmp_path: Path) -> None:
+    """Only angles are there in every row of pose."""
+    (tmp_path / "pose").mkdir()
+    angles = {name: [1.0, -1.0, 400.0] for name in ANGLES}
+    numbers = {name: [None, 5.0, None] for name in ("distance", "px", "py", "viewport")}
+    labels = {"category": [0, 0, 1], "object_status": [None, 3, 0], "dense": [None, True, False]}
+    table = pa.table(
+        {"image_id": ["a", "a", "b"], "width": [9, 9, 8], "height": [9, 9, 8], **labels, **angles, **numbers}
+    )
+    pq.write_table(table, tmp_path / "pose/train-00000-of-00001-known.parquet")
+    statistics = read_statistics(tmp_path)
+    assert list(statistics.distances) == [5.0]
+    assert statistics.quality == {(None, None): 1, ("bad", True): 1, ("good", False): 1}
+    assert {figure.name for figure in draw_figures(tmp_path)} | {"camera"} == NAMES
+
+
+def test_angles_are_wrapped_before_they_are_counted() -> None:
+    turns = np.array([0, 2 * np.pi, -2 * np.pi, 40 * np.pi])
+    drawn = {
+        tuple(plot.svg for plot in draw_plots(statistics_of(np.array([0.1, 3.0, 6.0]) + turn)))
+        for turn in turns
+    }
+    assert len(drawn) == 1
+
+
+def statistics_of(angles: np.ndarray) -> Statistics:
+    statistics = Statistics(posed=Counter(bed=len(angles)))
+    for name in ANGLES:
+        statistics.angles[name].extend(angles.tolist())
+    return statistics
+
+
+@pytest.mark.parametrize(
+    "backend", ["module://matplotlib_inline.backend_inline", "module://no.such", "TkAgg"]
+)
+def test_what_a_notebook_sets_is_not_heeded(backend: str, tmp_path: Path) -> None:
+    code = (
+        "import sys, os, numpy as np\n"
+        "from processing.card.plots import Statistics, draw_plots\n"
+        "statistics = Statistics()\n"
+        "statistics.posed['bed'] = 1\n"
+        "for angles in statistics.angles.values(): angles.append(1.0)\n"
+        "print(len(draw_plots(statistics)), os.environ['MPLBACKEND'])"
+    )
+    environment = {**os.environ, "MPLBACKEND": backend}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, env=environment
+    )
+    assert done.stdout.split() == ["4", backend], done.stderr
+
+
+def test_figures_are_found_again_with_their_words(built_sample: Path) -> None:
+    drawn = {figure.name: figure for figure in draw_figures(built_sample)}
+    assert {figure.name: figure for figure in figures_in(built_sample)} == drawn
 
 
 def test_pictures_of_pose_are_counted_once(sample_folder: Path, tmp_path: Path) -> None:
@@ -49,8 +108,8 @@ def test_pictures_of_pose_are_counted_once(sample_folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_each_stands_alone_and_is_small(built_real: Path, name: str) -> None:
-    data = (built_real / f"figures/{name}.svg").read_bytes()
+def test_each_stands_alone_and_is_small(built_sample: Path, name: str) -> None:
+    data = (built_sample / f"figures/{name}.svg").read_bytes()
     assert len(data) <= 100_000
     root = ElementTree.fromstring(data)
     assert root.tag == f"{SVG}svg"
@@ -86,15 +145,15 @@ def test_are_small_for_the_whole_release(tmp_path: Path) -> None:
     assert max(sizes.values()) <= 100_000, sizes
 
 
-def test_there_are_no_others(built_real: Path) -> None:
-    assert {path.stem for path in (built_real / "figures").iterdir()} == NAMES
+def test_there_are_no_others(built_sample: Path) -> None:
+    assert {path.stem for path in (built_sample / "figures").iterdir()} == NAMES
 
 
-def test_drawn_again_they_are_the_same(built_real: Path, tmp_path: Path) -> None:
+def test_drawn_again_they_are_the_same(built_sample: Path, tmp_path: Path) -> None:
     for config in ("pose", "classification"):
-        (tmp_path / config).symlink_to(built_real / config)
+        (tmp_path / config).symlink_to(built_sample / config)
     for figure in draw_figures(tmp_path):
-        assert (built_real / figure.path).read_bytes() == figure.svg
+        assert (built_sample / figure.path).read_bytes() == figure.svg
 
 
 def test_colours_are_read_on_light_and_dark_pages() -> None:

@@ -18,6 +18,7 @@ import trimesh
 from PIL import Image, ImageDraw, ImageFilter
 
 from ImageNet3D import CATEGORIES, KNOWN_CATEGORIES
+from processing.sample import MARK
 from processing.sample import command as sample
 from processing.sample.command import category_order, write_sample
 
@@ -235,6 +236,7 @@ def test_the_tree_has_the_layout_of_the_release(tree):
     assert sum(category in KNOWN_CATEGORIES for category in categories) == 6
     assert sorted(path.name for path in tree.iterdir()) == [
         "CAD",
+        MARK,
         "annotations",
         "captions",
         "images",

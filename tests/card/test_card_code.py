@@ -1,0 +1,136 @@
+"""The card's code: it runs as it stands, in Python and SQL, and says what the rest of the project says."""
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hub import serve
+from test_card import page, sizes
+
+import ImageNet3D
+from ImageNet3D import PUBLISHED_CONFIGS, SPLITS
+from processing import geometry
+from processing.built import REFERENCE_TABLES
+
+# The card's code as it stands, each block for itself, in a process that ends at once: current pyarrow may
+# hang or abort in one that has left a stream of Parquet early.
+_RUN = """
+import os, sys
+for name in sys.argv[1:]:
+    exec(compile(open(name, encoding="utf-8").read(), name, "exec"), {"__name__": "__main__"})
+    print("end of", name, flush=True)
+sys.stderr.flush()
+os._exit(0)
+"""
+# What some blocks need besides the oldest datasets, and how they ask for it.
+_FURTHER = {
+    "torch": r'^import torch$|with_format\("torch"\)',
+    "mlcroissant": "^import mlcroissant$",
+    "timm": "^from timm",
+    "trimesh": "^import trimesh$",
+    "datasets.features.mesh": "import Mesh, ",
+}
+
+
+def code_blocks(folder: Path, package: str = "") -> list[str]:
+    """The card's blocks of Python that need a further package or module, or none."""
+    blocks = blocks_of(folder, "python")
+    needs = [
+        next((name for name, asks in _FURTHER.items() if re.search(asks, block, re.MULTILINE)), "")
+        for block in blocks
+    ]
+    return [block for block, needed in zip(blocks, needs, strict=True) if needed == package]
+
+
+def blocks_of(folder: Path, language: str) -> list[str]:
+    text = (folder / "README.md").read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+class TestCode:
+    def test_there_is_an_example_for_every_config(self, built_sample: Path) -> None:
+        code = "".join(block for package in ("", *_FURTHER) for block in code_blocks(built_sample, package))
+        assert all(f'"ccvl/ImageNet3D", "{config}"' in code for config in PUBLISHED_CONFIGS)
+
+    @pytest.mark.parametrize("split", list(SPLITS))
+    def test_names_no_split_that_is_not_there(self, split: str, tmp_path: Path) -> None:
+        (tmp_path / "README.md").write_bytes(page(sizes=sizes(splits=(split,))).encode())
+        code = "".join(block for package in ("", *_FURTHER) for block in code_blocks(tmp_path, package))
+        loaded = re.findall(r'"ccvl/ImageNet3D", "(\w+)"(?:, split="(\w+)")?', code)
+        loaded += re.findall(r'"(\w+)/(\w+)-\*"', code) + [
+            ("pose", name) for name in re.findall(r'known\["(\w+)', code)
+        ]
+        whole = {(config, name) for config, name in loaded if name and config not in REFERENCE_TABLES}
+        assert {name for _, name in whole} == {split}
+        for block in blocks_of(tmp_path, "sql"):
+            assert re.search(rf"FROM (?:'hf://.*/)?{split}", block)
+
+    def test_sql_runs_in_duckdb(self, built_sample: Path) -> None:
+        duckdb = pytest.importorskip("duckdb")
+        console, own = blocks_of(built_sample, "sql")
+        duckdb.sql(f"CREATE VIEW train AS FROM '{built_sample}/pose/train-*.parquet'")
+        counted = duckdb.sql(console).fetchall()
+        shards = built_sample.glob("pose/train-*")
+        statuses = [pq.read_table(path)["object_status"].to_pylist() for path in shards]
+        assert sum(row[1] for row in counted) == sum(map(len, statuses)) > 0
+        assert sum(row[3] for row in counted) == sum(found.count(0) for found in statuses) > 0
+        query = own.partition(";")[2].replace("hf://datasets/ccvl/ImageNet3D", str(built_sample))
+        assert 0 < len(duckdb.sql(query).fetchall()) <= 10
+
+    def test_its_cameras_are_those_of_the_geometry(self, built_sample: Path) -> None:
+        (block,) = (block for block in blocks_of(built_sample, "python") if "def to_opencv" in block)
+        names: dict[str, Any] = {}
+        exec(block[: block.index("poses = ")].replace("from datasets import load_dataset", ""), names)
+        fields = ("azimuth", "elevation", "theta", "distance", "px", "py", "viewport")
+        for seed in range(20):
+            row = dict(zip(fields, np.random.default_rng(seed).uniform(-7, 7, 7), strict=True))
+            row |= {"distance": abs(row["distance"]), "viewport": 3000.0}
+            for found, expected in zip(names["to_opencv"](row), geometry.to_opencv(**row), strict=True):
+                np.testing.assert_allclose(found, expected, atol=1e-12)
+            expected = geometry.to_pytorch3d(**row)
+            for found, of_geometry in zip(names["to_pytorch3d"](row), expected, strict=False):
+                np.testing.assert_allclose(found, of_geometry, atol=1e-12)
+
+    def test_runs_with_the_newest_versions(self, built_sample: Path, tmp_path: Path) -> None:
+        run_blocks(sys.executable, built_sample, tmp_path, code_blocks(built_sample))
+
+    @pytest.mark.slow  # further packages take seconds to import
+    @pytest.mark.parametrize("package", _FURTHER)
+    def test_runs_with_further_packages(self, built_sample: Path, tmp_path: Path, package: str) -> None:
+        if find_spec(package) is None:
+            pytest.skip(f"no {package} in this environment")
+        run_blocks(sys.executable, built_sample, tmp_path, code_blocks(built_sample, package))
+
+    @pytest.mark.slow  # the same code in another environment
+    def test_runs_with_the_oldest_versions(
+        self, datasets3_python: Path, built_sample: Path, tmp_path: Path
+    ) -> None:
+        run_blocks(str(datasets3_python), built_sample, tmp_path, code_blocks(built_sample))
+
+
+def run_blocks(python: str, built: Path, tmp_path: Path, blocks: list[str]) -> None:
+    """Run the blocks, as a user of the Hub would."""
+    assert blocks
+    files = [tmp_path / f"block_{number}.py" for number in range(len(blocks))]
+    for file, block in zip(files, blocks, strict=True):
+        file.write_text(block, "utf-8")
+    version = f"v{ImageNet3D.__version__}"
+    with serve(built, revisions={version: built}) as hub:
+        done = subprocess.run(
+            [python, "-c", _RUN, *map(str, files)],
+            env=hub.environment(tmp_path / "cache"),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    printed = re.split(r"^end of .*\n", done.stdout, flags=re.MULTILINE)
+    for block, said in zip(blocks, printed, strict=False):
+        assert said or "print" not in block, block
