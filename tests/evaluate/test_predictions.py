@@ -337,3 +337,13 @@ def test_a_first_category_that_is_null_is_named(dataset, rows, tmp_path, ending)
 def test_ignored_columns_may_be_long_and_odd(dataset, rows, tmp_path, ending):
     odd = [row | {"feature": "x," * 1_500_000, "note": "a\nb"} for row in rows]
     assert score(write(tmp_path / f"predictions.{ending}", odd), dataset).overall.objects == 6
+
+
+@pytest.mark.parametrize("column", ["theta", "category", "image_id"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_escape_sequences_of_values_do_not_reach_the_terminal(dataset, rows, tmp_path, ending, column):
+    odd = [row | {"category": "bed"} | {column: "\x1b]0;owned\x07"} for row in rows]
+    result = command(write(tmp_path / f"predictions.{ending}", odd), dataset)
+    assert result.exit_code == 1
+    assert not {"\x1b", "\x07"} & set(result.output)
+    assert column == "theta" or "x1b]0;owned" in result.output
