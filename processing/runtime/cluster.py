@@ -141,7 +141,7 @@ def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Results
         return begun
 
     try:
-        done = as_completed(begin(2))
+        done = as_completed(begin(2), loop=client.loop)
         for future in done:
             number = running.pop(future)
             yield number, _result(client, future, tasks[number].name)
