@@ -25,7 +25,7 @@ import ImageNet3D
 from ImageNet3D import MAX_ANNOTATION_BYTES, RawTree, Survey, Unusable
 from processing.crop import pixels
 from processing.runtime.fingerprint import code_fingerprint
-from processing.runtime.store import Place
+from processing.runtime.store import Place, attempt
 from processing.runtime.tasks import ClusterError, Elsewhere, Result, Results, Task, WorkerDiedError
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Results
         begun = []
         for number, task in islice(waiting, count):
             call = pickle.dumps(_Call(view, expected, task))
-            begun.append(client.submit(pickle.loads, call, pure=False))
+            key = f"{task.function.__name__}-{attempt()}"  # which Dask's logs and pages show
+            begun.append(client.submit(pickle.loads, call, key=key, pure=False))
             running[begun[-1]] = number
         return begun
 
