@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PROJECT
-from test_card import run_blocks
+from test_card_code import run_blocks
 
 README = (PROJECT / "README.md").read_text("utf-8")
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from conftest import PROJECT
-from test_card import run_blocks
+from test_card_code import run_blocks
 from test_crash import wait_for
 
 sys.path.insert(0, str(PROJECT / "benchmarks"))
