@@ -11,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import DESKTOP, PHONE, Browser, By, needs_chromium
 from PIL import Image
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 
 from processing.drawing.mesh import parse_mesh
 from processing.drawing.raster import rasterize
@@ -20,92 +23,7 @@ from processing.preview import command as preview
 from processing.preview.cards import long_side
 from processing.preview.command import write_preview
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="no Chromium with its driver (Debian: chromium, chromium-driver)"
-)
-
-FLAGS = """
-    --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
-    --disable-component-update --disable-sync
-""".split()
-DESKTOP, PHONE = (1280, 800), (390, 780)
-
-
-class Browser:
-    """A Chromium with the page open, and what the tests ask of it."""
-
-    def __init__(self, profile: Path) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-        self.driver.set_script_timeout(60)
-
-    def command(self, name, **parameters):
-        return self.driver.execute_cdp_cmd(name, parameters)
-
-    def open(self, page: Path, size=DESKTOP, theme="light") -> None:
-        self.command(
-            "Emulation.setDeviceMetricsOverride",
-            width=size[0],
-            height=size[1],
-            deviceScaleFactor=1,
-            mobile=size == PHONE,
-        )
-        feature = {"name": "prefers-color-scheme", "value": theme}
-        still = {"name": "prefers-reduced-motion", "value": "reduce"}
-        self.command("Emulation.setEmulatedMedia", features=[feature, still])
-        self.driver.get(page.as_uri())
-
-    def js(self, script, *arguments):
-        return self.driver.execute_script(f"return {script}", *arguments)
-
-    def wait(self, script, *arguments):
-        """The value of an expression that may be a promise."""
-        return self.driver.execute_async_script(
-            f"const done = arguments[arguments.length - 1]; Promise.resolve({script}).then(done)", *arguments
-        )
-
-    def all(self, selector):
-        return self.driver.find_elements(By.CSS_SELECTOR, selector)
-
-    def one(self, selector):
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def press(self, *keys):
-        """Keys for whatever has the focus."""
-        for key in keys:
-            self.driver.switch_to.active_element.send_keys(key)
-
-    @property
-    def focused(self) -> str:
-        """The id of what has the focus, or of the card that it is in."""
-        return self.js("(document.activeElement.closest('.card') ?? document.activeElement).id")
-
-    def visible(self, selector, value):
-        """A value of each element that can be seen, an expression of `e`."""
-        found = f"[...document.querySelectorAll(`{selector}`)].filter((e) => e.checkVisibility())"
-        return self.js(f"{found}.map((e) => {value})")
-
-    @property
-    def shown(self) -> list[dict[str, str]]:
-        """What the cards that can be seen are filtered by."""
-        return self.visible(".card", "({...e.dataset})")
-
-    def enlarge(self, card: str) -> None:
-        """Enlarge a card and wait for its mesh."""
-        self.js(f"document.querySelector('#{card} .turn').click()")
-        self.wait(f"meshOf(document.getElementById('{card}').dataset.mesh)")
-        self.wait("new Promise((done) => setTimeout(done))")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +287,7 @@ def test_dragging_goes_around_the_object(browser, sample_folder):
     browser.enlarge(card)
     before = browser.js("preview.current().pose")
     stage = browser.one("#stage")
-    actions = webdriver.ActionChains(browser.driver)
+    actions = ActionChains(browser.driver)
     actions.move_to_element(stage).click_and_hold().move_by_offset(100, 40).release().perform()
     after = browser.js("preview.current().pose")
     per_pixel = np.pi / stage.size["width"]

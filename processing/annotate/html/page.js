@@ -2,7 +2,8 @@
 /* The queue, saving, the review of two readings, and the keys. */
 
 const editor = new Editor();
-const queue = { numbers: [], done: [], at: 0 };
+const queue = { numbers: [], done: [], at: 0, who: null };
+let steps = 0; // of going through the queue: an answer that comes after the next step is dropped
 const who = () => byId("who").value.trim();
 
 // ------------------------------------------------------------------------------------------ the queue
@@ -13,11 +14,13 @@ async function loadQueue() {
   const query = Object.fromEntries(FILTERS.map((name) => [name, byId(`filter-${name}`).value]));
   for (const name of ["unposed", "named"]) query[name] = byId(`filter-${name}`)?.checked ? "1" : "";
   if (query.below) say("Measuring how far boxes and meshes agree …");
-  Object.assign(queue, await get("/api/queue", { ...query, who: who() }));
+  const name = who();
+  Object.assign(queue, await get("/api/queue", { ...query, who: name }), { who: name });
   await go(queue.at);
 }
 
 async function go(at) {
+  const step = ++steps;
   editor.keepDraft();
   showProgress();
   byId("nothing").hidden = queue.numbers.length > 0;
@@ -28,6 +31,7 @@ async function go(at) {
   }
   queue.at = Math.min(Math.max(at, 0), queue.numbers.length - 1);
   const object = await get(`/api/object/${queue.numbers[queue.at]}`, { who: who() });
+  if (step !== steps) return undefined;
   byId("object").textContent = `${object.image_id} · object ${object.object_index}`;
   byId("split").textContent = object.split;
   showProgress();

@@ -109,7 +109,15 @@ function brightness(mesh, pose) {
 
 const firstCentre = (position, low, high) => Math.min(Math.max(Math.ceil(position - 0.5), low), high);
 
-/** The face seen in each pixel of the part of the picture that the mesh can cover; null if it covers none. */
+let kept = { face: new Int32Array(0), nearness: new Float32Array(0) };
+
+/** Of so many pixels: the face, -1 for none, and 1 / depth, which is linear in the picture; used again and again. */
+function buffers(count) {
+  if (kept.face.length < count) kept = { face: new Int32Array(count), nearness: new Float32Array(count) };
+  return { face: kept.face.subarray(0, count).fill(-1), nearness: kept.nearness.subarray(0, count).fill(0) };
+}
+
+/** The face seen in each pixel of the part of the picture that the mesh can cover; null if it covers none. The next call uses the arrays again. */
 function rasterise(faces, view, width, height) {
   let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
   for (let i = 0; i < view.x.length; i++) {
@@ -123,8 +131,7 @@ function rasterise(faces, view, width, height) {
   [right, bottom] = [Math.min(width, Math.ceil(right)), Math.min(height, Math.ceil(bottom))];
   if (!(left < right && top < bottom)) return null;
   const [columns, rows] = [right - left, bottom - top];
-  const face = new Int32Array(columns * rows).fill(-1);
-  const nearness = new Float32Array(columns * rows); // 1 / depth is linear in the picture
+  const { face, nearness } = buffers(columns * rows);
   for (let f = 0; f < faces.length; f += 3) {
     let [a, b, c] = [faces[f], faces[f + 1], faces[f + 2]];
     if (view.depth[a] <= 0 || view.depth[b] <= 0 || view.depth[c] <= 0) continue;
@@ -191,7 +198,11 @@ function paintMesh(context, mesh, raster, pose, show, line) {
       if (f < 0) continue;
       let color = colors[f] + filled;
       if (show.outline) {
-        if (ends(column + line, row) || ends(column - line, row) || ends(column, row + line) || ends(column, row - line)) {
+        const inside = column >= line && column < columns - line && row >= line && row < rows - line;
+        const isOutline = inside
+          ? face[pixel + line] < 0 || face[pixel - line] < 0 || face[pixel + line * columns] < 0 || face[pixel - line * columns] < 0
+          : ends(column + line, row) || ends(column - line, row) || ends(column, row + line) || ends(column, row - line);
+        if (isOutline) {
           color = full + opaque;
         } else {
           const [right, below] = [pixel + 1, pixel + columns];
