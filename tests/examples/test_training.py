@@ -88,6 +88,7 @@ gc.collect()
 
 
 @needs_torch
+@pytest.mark.slow
 class TestEveryObjectOnce:
     @pytest.mark.parametrize("workers", [0, 2])
     def test_over_processes_and_workers(
@@ -145,6 +146,7 @@ def trained(built_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @needs_torch
+@pytest.mark.slow
 class TestScript:
     """Jobs of the sample's pose, which write a checkpoint every second batch of two objects."""
 
@@ -179,6 +181,13 @@ class TestScript:
         undisturbed = run(command)
         forget_after(points, "epoch-00000-9999999")
         assert run(command) == undisturbed
+
+    def test_one_process_needs_no_torchrun(
+        self, built_sample: Path, keys: Counter[str], tmp_path: Path
+    ) -> None:
+        command = job(built_sample, tmp_path / "points", "--epochs", 1, "--batch-size", 8)
+        script = command.index(str(SCRIPT))
+        assert epochs(run([sys.executable, *command[script:]])) == [(0, keys.total())]
 
     def test_finished_and_run_again(self, built_sample: Path, points: Path) -> None:
         before = contents(points)

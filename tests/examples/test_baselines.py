@@ -217,7 +217,7 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
 # The recipes
 # --------------------------------------------------------------------------------------------------------
 
-TRAINING = ("--size", 48, "--epochs", 14, "--batch-size", 32, "--lr", "2e-3")
+TRAINING = ("--size", 48, "--epochs", 12, "--batch-size", 32, "--lr", "2e-3")
 QUICK = ("--size", 24, "--epochs", 3, "--batch-size", 8)
 
 
