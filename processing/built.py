@@ -27,7 +27,7 @@ from typing import Any
 import filelock
 from fsspec.utils import glob_translate
 
-from ImageNet3D import REASONS, Finding, config_splits, known_only
+from ImageNet3D import REASONS, Finding, known_only
 from processing.ledger import (
     SHA256,
     Books,
@@ -318,15 +318,6 @@ def _text(path: Place) -> str:
 def finding_counts(findings: Iterable[tuple[str, Finding]]) -> dict[str, int]:
     """How often each code is in the ledger."""
     return dict(Counter(finding.reason for _, finding in findings))
-
-
-def splits_with_rows(manifest: Manifest, config: str) -> list[str]:
-    """The splits of a config that have rows; the builder and the card leave out all others."""
-    return [
-        split
-        for split in config_splits(config)
-        if (account := manifest.books.accounts.get((config, split))) and account.written
-    ]
 
 
 # --------------------------------------------------------------------------------------------------------
