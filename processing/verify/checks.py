@@ -13,10 +13,11 @@ from tabulate import tabulate
 from processing.built import DERIVED_TABLES
 from processing.ledger import CategoryCounts
 
-_AGAIN = "run the same build again: it replaces what is not as it was written"
-_ANEW = "remove the folder and build it anew"
+_AGAIN = "run the same build again, or download the file again: it is not as it was written"
+_ANEW = "remove the folder and build it anew, or download it again"
 _FAULT = "the program that wrote this is at fault; please report it"
-_ROWS = "give the split more rows, or leave it out of the release"
+_ROWS = "leave the split out of the release"
+_FEW = "nothing, or more rows: the viewer of the Hub shows no statistics of such a split"
 _MOVE = "move the file elsewhere"
 _UNLIST = "take the picture from the release's lists and build again"
 _SMALLER = "build with a smaller --shard-size, or without huge pictures or meshes"
@@ -26,11 +27,12 @@ _OTHER_RAW = "give the release that was built, or build anew"
 
 @dataclass(frozen=True)
 class Check:
-    """A stable code, what is wrong where it appears, and what to do."""
+    """A stable code, what is wrong where it appears, and what to do; a note is no fault."""
 
     code: str
     rule: str
     remedy: str
+    is_note: bool = False
 
 
 # fmt: off
@@ -41,7 +43,7 @@ _CHECKS = (
     Check("file_missing", "a file of the manifest is not there", _AGAIN),
     Check("file_unlisted", "a file is not in the manifest", _MOVE),
     Check("checksum_differs", "a file's bytes are not those that were written", _AGAIN),
-    Check("shard_unfinished", "a planned shard has no marker of this build", _AGAIN),
+    Check("version_differs", "the manifest has another version than the metadata of Croissant", _ANEW),
     Check("shard_name", "a shard's name, number or total does not fit the plan", _ANEW),
     # Parquet
     Check("parquet_unreadable", "a file cannot be read to its last page", _AGAIN),
@@ -66,7 +68,7 @@ _CHECKS = (
     Check("counts_differ", "a count in categories is not that of the shards", _AGAIN),
     # the viewer of the Hub
     Check("viewer_empty_split", "a split has no rows: the viewer and the loader refuse it", _ROWS),
-    Check("viewer_lone_value", "a column has one value in a split: the statistics fail", _ROWS),
+    Check("viewer_lone_value", "a column has one value in a split: the statistics fail", _FEW, True),
     Check("viewer_page", "a page lies in more bytes of row groups than the viewer fetches", _SMALLER),
     Check("viewer_cell", "a text or list is larger than the first page may be", _SHORTER),
     # against the raw release
@@ -78,6 +80,9 @@ _CHECKS = (
 # fmt: on
 
 CHECKS: Mapping[str, Check] = MappingProxyType({check.code: check for check in _CHECKS})
+
+
+_CELL = 300  # characters of a table's cell
 
 
 @dataclass(frozen=True, order=True)
@@ -99,13 +104,19 @@ class Problem:
         """What to do."""
         return CHECKS[self.code].remedy
 
+    @property
+    def is_note(self) -> bool:
+        """Whether the folder is as it was built all the same."""
+        return CHECKS[self.code].is_note
+
 
 def problems_table(problems: Sequence[Problem]) -> str:
     """The problems as text, then the rule and the remedy of each kind."""
     if [p.code for p in problems] == ["unfinished"]:
         return f"{problems[0].file}: {CHECKS['unfinished'].rule}; {problems[0].remedy}"
     kinds = [CHECKS[code] for code in dict.fromkeys(p.code for p in problems)]
-    found = tabulate([(p.code, p.file, p.what) for p in problems], ("problem", "file", "found"), "simple")
+    cells = [(p.code, p.file[:_CELL], p.what[:_CELL]) for p in problems]
+    found = tabulate(cells, ("problem", "file", "found"), "simple", disable_numparse=True)
     rules = tabulate([(k.code, k.rule, k.remedy) for k in kinds], ("problem", "rule", "remedy"), "simple")
     return f"{found}\n\n{rules}"
 

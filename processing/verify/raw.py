@@ -1,134 +1,170 @@
-"""Checks of a built folder against the raw release: every value of every row, and nothing lost."""
+"""Checks of a built folder against the raw release: its rows are read anew, as the build reads them."""
 
 import io
-import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 import ImageNet3D
-from ImageNet3D import Entry, Finding, Picture, Release, Unusable
+from ImageNet3D import Entry, Picture, Release, Unusable
 from processing.built import DERIVED_TABLES
 from processing.crop import rows as object_centric
-from processing.crop.place import why_not_cropped
-from processing.verify.checks import Problem, RowGroup, ShardFacts
+from processing.verify.checks import Problem, ShardFacts
 
+_BATCH = 64  # pictures that are in memory at a time
 _ROUNDING = 1.0  # levels of 255, on the average, that another JPEG encoder may change in a crop
 
 
-class RawComparison:
-    """Builds the rows of a shard's pictures anew from the raw release and compares them, to the last bit.
+def check_against_raw(
+    files: Mapping[str, pq.ParquetFile],
+    paths: Mapping[str, str],
+    tables: Sequence[str],
+    release: Release,
+    entries: Mapping[str, Entry],
+    split: str,
+) -> Iterator[Problem]:
+    """A shard has the rows of its pictures, in every config and to the last bit.
 
     Only the bytes of a crop may differ, as far as its pixels hardly do.
 
     Args:
-        release: the raw release.
-        entries: image id -> the shard's pictures.
+        files, paths: config -> file, and where it stands.
         tables: configs of the build.
+        entries: image id -> the shard's pictures in the raw release.
         split: of the shard.
     """
-
-    def __init__(
-        self, release: Release, entries: Mapping[str, Entry], tables: Sequence[str], split: str
-    ) -> None:
-        self._release, self._entries, self._tables, self._split = release, entries, tables, split
-        self._pictures: dict[str, Picture | str] = {}  # of one row group, or why there is none
-        self._number = 0
-        self._expected: dict[str, set[str]] = {config: set() for config in tables}
-        self._crops_expected: set[tuple[str, int]] = set()
-        self._crops_found: set[tuple[str, int]] = set()
-
-    def check(self, group: RowGroup) -> Iterator[Problem]:
-        """The rows of a row group are those of its pictures."""
-        if group.number != self._number:
-            self._number = group.number
-            self._pictures.clear()
-        pictures: list[Picture] = []
-        unread = dict.fromkeys(group.runs).keys() - self._pictures.keys()
-        release = self._release.fetched(self._entries[key] for key in unread if key in self._entries)
-        for image_id in dict.fromkeys(group.runs):
-            picture = self._read(image_id, release)
-            if isinstance(picture, str):
-                yield group.problem("raw_picture_unknown", f"{image_id}: {picture}")
-                return
-            pictures.append(picture)
-        found = _without_dictionaries(group.table)
-        if group.derived:
-            found, expected = self._crops(found, pictures)
-        else:
-            expected = ImageNet3D.rows(group.config, pictures, self._release)
-        if not found.equals(expected):
-            yield group.problem("raw_value", f"row group {group.number}: {difference(found, expected)}")
-
-    def _crops(self, found: pa.Table, pictures: Sequence[Picture]) -> tuple[pa.Table, pa.Table]:
-        """The crops found and expected; where they look the same, with the same bytes.
-
-        A row group may end amid the objects of a picture, and another version of the libraries may write
-        other bytes.
-        """
-        expected = object_centric.rows(pictures, [], Counter(), self._release.categories)
-        keys, present = _keys(expected), set(_keys(found))
-        self._crops_expected.update(keys)
-        self._crops_found.update(present)
-        expected = expected.filter(pa.array([key in present for key in keys], pa.bool_()))
-        if len(expected) == len(found) and all(map(look_alike, found["image"], expected["image"])):
-            found = found.set_column(0, "image", expected["image"])
-        return found, expected
-
-    def _read(self, image_id: str, release: Release) -> Picture | str:
-        if image_id in self._pictures:
-            return self._pictures[image_id]
-        entry = self._entries.get(image_id)
-        if entry is None or entry.split != self._split:
-            self._pictures[image_id] = "in no list" if entry is None else f"listed in {entry.split}"
-            return self._pictures[image_id]
-        try:
-            annotation = ImageNet3D.read_annotation(release, entry, [])
-            picture = ImageNet3D.read_picture(release, entry, annotation, [])
-        except Unusable as error:
-            self._pictures[image_id] = error.reason
-            return error.reason
-        self._pictures[image_id] = picture
-        for config in self._tables:
-            if has_rows(config, picture):
-                self._expected[config].add(image_id)
-        return picture
-
-    def check_complete(self, order: Mapping[str, Sequence[Sequence[str]]]) -> Iterator[Problem]:
-        """Each config has all pictures of the shard that have rows in it, and all their crops."""
-        for image_id, index in sorted(self._crops_expected - self._crops_found):
-            yield Problem("object_centric", "raw_picture_lost", f"{image_id}: object {index} has no crop")
-        for config, expected in self._expected.items():
-            lost = expected - set(itertools.chain.from_iterable(order.get(config, ())))
-            for image_id in sorted(lost):
-                yield Problem(config, "raw_picture_lost", f"{image_id}: has rows, and is in another config")
+    ids = dict.fromkeys(
+        image_id for file in files.values() for image_id in file.read(["image_id"])["image_id"].to_pylist()
+    )
+    rows = {config: _Rows(file) for config, file in files.items()}
+    for start in range(0, len(ids), _BATCH):
+        batch = list(ids)[start : start + _BATCH]
+        pictures = []
+        near = release.fetched(entries[image_id] for image_id in batch if image_id in entries)
+        for image_id in batch:
+            try:
+                pictures.append(_read(near, entries.get(image_id), split))
+            except Unusable as error:
+                for config in (c for c in files if rows[c].has(image_id)):
+                    yield Problem(paths[config], "raw_picture_unknown", f"{image_id}: {error.reason}")
+        for config in tables:
+            expected = _expected(config, pictures, release)
+            if config in files:
+                found = rows[config].of({picture.entry.image_id for picture in pictures})
+            else:
+                found = expected.slice(0, 0)
+            alike = {"image": look_alike} if config in DERIVED_TABLES else {}
+            path = paths.get(config, config)
+            yield from differences(path, found, expected, (_keys(found), _keys(expected)), alike)
 
 
-def has_rows(config: str, picture: Picture) -> bool:
-    """Whether a picture has rows in a config, also in one whose pictures are made from it."""
+def _read(release: Release, entry: Entry | None, split: str) -> Picture:
+    """A picture of the raw release.
+
+    Raises:
+        Unusable: with why there can be no rows of it in the split.
+    """
+    if entry is None:
+        raise Unusable("in no list")
+    if entry.split != split:
+        raise Unusable(f"listed in {entry.split}")
+    return ImageNet3D.read_picture(release, entry, ImageNet3D.read_annotation(release, entry, []), [])
+
+
+def _expected(config: str, pictures: Sequence[Picture], release: Release) -> pa.Table:
     if config in DERIVED_TABLES:
-        size = picture.width, picture.height
-        posed = [item for item in picture.annotation.objects if item.posed]
-        return any(not why_not_cropped(item, size, object_centric.OPTIONS) for item in posed)
-    return ImageNet3D.has_rows(config, picture.entry, picture.annotation)
+        return object_centric.rows(pictures, [], Counter(), release.categories)
+    return ImageNet3D.rows(config, pictures, release)
 
 
-def _keys(table: pa.Table) -> list[tuple[str, int]]:
-    return list(zip(table["image_id"].to_pylist(), table["object_index"].to_pylist(), strict=True))
+class _Rows:
+    """The rows of a file by picture; one row group is in memory at a time."""
+
+    def __init__(self, file: pq.ParquetFile) -> None:
+        self._file = file
+        ids = file.read(["image_id"])["image_id"].to_pylist()
+        self._rows: dict[str, list[int]] = {}
+        for row, image_id in enumerate(ids):
+            self._rows.setdefault(image_id, []).append(row)
+        sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+        self._starts = np.cumsum([0, *sizes])
+        self._read: tuple[int, pa.Table] | None = None
+
+    def has(self, image_id: str) -> bool:
+        """Whether a picture has rows."""
+        return image_id in self._rows
+
+    def of(self, image_ids: Collection[str]) -> pa.Table:
+        """The rows of some pictures, in their order in the file."""
+        wanted = np.array(sorted(row for i in image_ids for row in self._rows.get(i, ())), np.int64)
+        groups = np.searchsorted(self._starts, wanted, "right") - 1
+        parts = [self._group(n).take(wanted[groups == n] - self._starts[n]) for n in np.unique(groups)]
+        return pa.concat_tables(parts) if parts else self._file.schema_arrow.empty_table()
+
+    def _group(self, number: int) -> pa.Table:
+        if self._read is None or self._read[0] != number:
+            self._read = number, without_dictionaries(self._file.read_row_group(number))
+        return self._read[1]
 
 
-def look_alike(found: pa.StructScalar, expected: pa.StructScalar) -> bool:
+def without_dictionaries(table: pa.Table) -> pa.Table:
+    """A table with the types of its config, where pictures were read as a dictionary."""
+    if "image" in table.column_names:
+        image = table["image"].combine_chunks()
+        data = image.field("bytes")
+        data = data.dictionary_decode() if pa.types.is_dictionary(data.type) else data
+        plain = pa.StructArray.from_arrays([data, image.field("path")], ["bytes", "path"])
+        table = table.set_column(table.column_names.index("image"), "image", plain)
+    return table.replace_schema_metadata(None)
+
+
+# Column -> whether two of its values, bytes and name, are alike although their bytes differ.
+Alike = Mapping[str, Callable[[Any, Any], bool]]
+
+
+def differences(
+    path: str, found: pa.Table, expected: pa.Table, keys: Sequence[Sequence[str]], alike: Alike
+) -> Iterator[Problem]:
+    """Every value that is not what the raw release says, and every row that only one of the two has.
+
+    Args:
+        path: of the file that was read.
+        keys: of the rows found, and of those expected.
+    """
+    places = [dict(zip(of, range(len(of)), strict=True)) for of in keys]
+    for key in (key for key in places[1] if key not in places[0]):
+        yield Problem(path, "raw_picture_lost", f"{key}: the raw release has such a row")
+    for key in (key for key in places[0] if key not in places[1]):
+        yield Problem(path, "raw_value", f"{key}: the raw release has no such row")
+    if not (both := [key for key in places[0] if key in places[1]]):
+        return
+    one, other = (t.take([p[key] for key in both]) for t, p in zip((found, expected), places, strict=True))
+    for column in (name for name in expected.column_names if not one[name].equals(other[name])):
+        for key, value, true in zip(both, one[column].to_pylist(), other[column].to_pylist(), strict=True):
+            if value != true and not (column in alike and alike[column](value, true)):
+                what = "other bytes" if column in ("image", "mesh") else f"{value}, in the raw release {true}"
+                yield Problem(path, "raw_value", f"{column} of {key}: {what}")
+
+
+def _keys(table: pa.Table) -> list[str]:
+    """What rows of pictures are called: by image_id, and objects by their number too."""
+    names = [name for name in ("image_id", "object_index") if name in table.column_names]
+    return [" ".join(map(str, key)) for key in zip(*(table[n].to_pylist() for n in names), strict=True)]
+
+
+def look_alike(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
     """Whether two crops, or thumbnails, have the same name and, but for rounding, the same pixels."""
-    if found.equals(expected) or found["path"] != expected["path"]:
-        return found.equals(expected)
     try:
-        one, other = (_pixels(scalar["bytes"].as_py()) for scalar in (found, expected))
+        one, other = (_pixels(image["bytes"]) for image in (found, expected))
     except Exception:  # which the check of pictures says
         return False
-    return one.shape == other.shape and float(np.abs(one - other).mean()) <= _ROUNDING
+    alike = one.shape == other.shape and float(np.abs(one - other).mean()) <= _ROUNDING
+    return alike and found["path"] == expected["path"]
 
 
 def _pixels(data: bytes) -> np.ndarray:
@@ -136,40 +172,18 @@ def _pixels(data: bytes) -> np.ndarray:
         return np.asarray(image, np.int16)
 
 
-def _without_dictionaries(table: pa.Table) -> pa.Table:
-    image = table["image"].combine_chunks()
-    data = image.field("bytes").dictionary_decode()
-    plain = pa.StructArray.from_arrays([data, image.field("path")], ["bytes", "path"])
-    return table.set_column(0, "image", plain).replace_schema_metadata(None)
-
-
-def difference(found: pa.Table, expected: pa.Table) -> str:
-    """Where two tables of one schema differ first."""
-    if len(found) != len(expected):
-        return f"{len(found)} rows, {len(expected)} in the raw release"
-    for row in range(len(found)):
-        for column in found.column_names:
-            one, other = found[column][row], expected[column][row]
-            if not one.equals(other):
-                texts = (
-                    ("other bytes",)
-                    if column in ("image", "mesh")
-                    else (f"{one}", f"{other} in the raw release")
-                )
-                key = f" of {expected['image_id'][row]}" if "image_id" in expected.column_names else ""
-                return f"{column}{key}: {', '.join(texts)[:200]}"
-    return "differ"
-
-
 def check_left_out(
     release: Release,
     entries: Sequence[Entry],
     tables: Sequence[str],
-    ledger: Sequence[tuple[str, Finding]] | None,
+    given: Collection[tuple[str, str]] | None,
 ) -> ShardFacts:
-    """Pictures that no shard has cannot be used, for a reason that the ledger gives, or have no rows."""
+    """Pictures that no shard has cannot be used, for a reason that the ledger gives, or have no rows.
+
+    Args:
+        given: file and reason of the ledger; None where there is no ledger.
+    """
     facts = ShardFacts()
-    given = {(finding.file, finding.reason) for _, finding in ledger or ()}
     release = release.fetched(entries)
     for entry in entries:
         file = entry.annotation_file
@@ -178,10 +192,10 @@ def check_left_out(
             file = entry.picture_file
             picture = ImageNet3D.read_picture(release, entry, annotation, [])
         except Unusable as error:
-            told = ledger is None or (file, error.reason) in given
+            told = given is None or (file, error.reason) in given
             lost = "" if told else f"{error.reason}, which the ledger does not say"
         else:
-            wanted = [c for c in tables if has_rows(c, picture)]
+            wanted = [config for config in tables if len(_expected(config, [picture], release))]
             lost = f"has rows in {', '.join(wanted)}" if wanted else ""
         if lost:
             facts.problems.append(Problem(entry.split, "raw_picture_lost", f"{entry.image_id}: {lost}"))

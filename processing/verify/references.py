@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -28,7 +27,7 @@ from processing.drawing.mesh import MeshError, parse_mesh
 from processing.ledger import CategoryCounts, label_names
 from processing.runtime.store import Place, on_this_machine
 from processing.verify.checks import Problem, ShardFacts
-from processing.verify.raw import difference, look_alike
+from processing.verify.raw import differences, look_alike, without_dictionaries
 from processing.verify.shard import check_checksum, decode, open_shard, unreadable, viewer_values
 
 _Row = Mapping[str, Any]
@@ -64,7 +63,7 @@ def check_reference(
                 break
             facts.values.setdefault(path, Counter()).update(viewer_values(table))
             facts.problems += check_layout(path, number, table, file.metadata.row_group(number))
-            rows = _without_dictionaries(table).to_pylist()
+            rows = without_dictionaries(table).to_pylist()
             names = label_names(table.schema)
             if config == "categories":
                 facts.problems += (
@@ -100,15 +99,6 @@ def check_layout(path: str, number: int, table: pa.Table, metadata: pq.RowGroupM
     found = {metadata.column(i).compression for i in range(metadata.num_columns)} - {"UNCOMPRESSED"}
     if found:
         yield Problem(path, "encoding", f"row group {number} is compressed: {', '.join(found)}")
-
-
-def _without_dictionaries(table: pa.Table) -> pa.Table:
-    """A table with the types of its config, where pictures were read as a dictionary."""
-    if "image" not in table.column_names:
-        return table
-    image = table["image"].combine_chunks()
-    parts = [image.field("bytes").dictionary_decode(), image.field("path")]
-    return table.set_column(0, "image", pa.StructArray.from_arrays(parts, ["bytes", "path"]))
 
 
 def _named(row: _Row, names: Sequence[str]) -> _Row:
@@ -167,13 +157,9 @@ def _raw_mesh_faults(
     except MeshError as error:
         yield Problem(path, "raw_value", f"{_key(row)}: {error}")
         return
+    alike = {"image": look_alike, "mesh": _same_mesh}
     found = cad.table([row], release.categories)
-    if look_alike(found["image"][0], expected["image"][0]):
-        found = found.set_column(0, "image", expected["image"])
-    if _same_mesh(row["mesh"], expected["mesh"][0].as_py()):
-        found = found.set_column(found.column_names.index("mesh"), "mesh", expected["mesh"])
-    if not found.equals(expected):
-        yield Problem(path, "raw_value", f"{_key(row)}: {difference(found, expected)}")
+    yield from differences(path, found, expected, [[_key(row)]] * 2, alike)
 
 
 def _same_mesh(found: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
@@ -272,7 +258,8 @@ def check_category_rows(
 ) -> Iterator[Problem]:
     """The rows of categories are those of the raw release, in its order and with its captions."""
     expected = categories.table(categories.categories_of(survey), markers, survey.release, "cad" in tables)
-    for row, other in itertools.zip_longest(rows, expected.to_pylist()):
-        if row != other:
-            name = (row or other)["name"]
-            yield Problem("categories", "raw_value", f"the row of {name} is not that of the raw release")
+    found = pa.Table.from_pylist(list(rows), expected.schema)
+    keys = [table["name"].to_pylist() for table in (found, expected)]
+    yield from differences("categories", found, expected, keys, {})
+    if Counter(keys[0]) == Counter(keys[1]) and keys[0] != keys[1]:
+        yield Problem("categories", "raw_value", "the rows are not in the order of the raw release")

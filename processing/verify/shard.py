@@ -36,7 +36,7 @@ from processing.verify.checks import (
     RowGroup,
     ShardFacts,
 )
-from processing.verify.raw import RawComparison
+from processing.verify.raw import check_against_raw
 
 # --------------------------------------------------------------------------------------------------------
 # The bytes of a file
@@ -76,7 +76,9 @@ def check_checksum(folder: Path, path: str, entry: Listed) -> Iterator[Problem]:
 
 
 def unreadable(path: str, error: Exception) -> Problem:
-    """A file cannot be read to its end."""
+    """A file cannot be read to its end; one that this user may not read is no fault of the file."""
+    if isinstance(error, PermissionError):
+        raise error
     return Problem(
         path, "parquet_unreadable", f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
     )
@@ -144,7 +146,6 @@ def check_shard(
                 files[config] = file
         decoded = DecodedPictures()
         split = SHARD_NAME.fullmatch(name)[1]
-        raw = RawComparison(release, entries, tables, split) if release else None
         order: dict[str, list[tuple[str, ...]]] = {config: [] for config in files}
         for group in _row_groups(files, paths, facts):
             order[group.config] += runs_of(group, order[group.config])
@@ -154,13 +155,14 @@ def check_shard(
             for check in ROW_GROUP_CHECKS:
                 facts.problems += check(group, name)
             facts.problems += decoded.check(group)
-            facts.problems += raw.check(group) if raw else ()
         whole = {config: groups for config, groups in order.items() if config in TABLES}
         for config, groups in whole.items():
             facts.problems += check_rows_together(paths[config], groups)
         if len(files) == len(paths):
             facts.problems += check_places(paths, whole, whole.keys() == set(tables) & set(TABLES))
-            facts.problems += raw.check_complete(order) if raw else ()
+        readable = not any(problem.code == "parquet_unreadable" for problem in facts.problems)
+        if release is not None and len(files) == len(paths) and readable:
+            facts.problems += check_against_raw(files, paths, tables, release, entries, split)
         return facts
 
 
@@ -283,10 +285,11 @@ def check_cells(group: RowGroup, name: str) -> Iterator[Problem]:
 def check_values(group: RowGroup, name: str) -> Iterator[Problem]:
     """Every value is there, finite and within its range."""
     table = group.table
-    rules = [*_null_rules(table, _NULLABLE), *_picture_rules(group)]
-    objects = _objects(group)
-    if objects is not None:
-        rules += [*_null_rules(objects, _nullable(group.config)), *_object_rules(objects)]
+    rules = [*_null_rules(table, _NULLABLE[group.config]), *_picture_rules(group)]
+    if group.config == "captions":
+        rules += _caption_rules(table)
+    if (objects := _objects(group)) is not None:
+        rules += [*_null_rules(objects, _NULLABLE[group.config]), *_object_rules(objects)]
     if group.derived:
         rules += _crop_rules(table)
     for source, rule, bad in rules:
@@ -311,14 +314,14 @@ ROW_GROUP_CHECKS: tuple[Callable[[RowGroup, str], Iterator[Problem]], ...] = (
 # Values
 # --------------------------------------------------------------------------------------------------------
 
-_NULLABLE = frozenset({"cad_index", "object_status", "dense", "caption", "category_caption"})
-
-
-def _nullable(config: str) -> frozenset[str]:
-    """The columns of an object that may be null: in pose all but the angles, a crop has a place too."""
-    places = {"pose": {*POSE_FIELDS} - {*ANGLES}, "captions": {*POSE_FIELDS}, "object_centric": {"viewport"}}
-    return _NULLABLE | places[config]
-
+_OF_OBJECTS = {"cad_index", "object_status", "dense"}
+# The columns that may be null: in pose all of a pose but its angles; a crop has a place and a distance too.
+_NULLABLE: Mapping[str, Collection[str]] = {
+    "pose": {*POSE_FIELDS, *_OF_OBJECTS} - {*ANGLES},
+    "classification": (),
+    "captions": {*POSE_FIELDS, *_OF_OBJECTS, "caption", "category_caption"},
+    "object_centric": {"viewport", *_OF_OBJECTS},
+}
 
 # (table, rule that is broken, which rows break it)
 _Rule = tuple[pa.Table, str, np.ndarray]
@@ -365,6 +368,11 @@ def _picture_rules(group: RowGroup) -> Iterator[_Rule]:
         yield table, "known is not the category's", _true(pc.not_equal(table["known"], pa.array(known)))
     if "num_objects" in table.column_names:
         yield table, "num_objects is below 0", _true(pc.less(table["num_objects"], 0))
+
+
+def _caption_rules(table: pa.Table) -> Iterator[_Rule]:
+    neither = pc.and_(pc.is_null(table["caption"]), pc.is_null(table["category_caption"]))
+    yield table, "caption and category_caption are missing", _true(neither)
 
 
 def _unequal(found: Sequence[object], expected: Sequence[object]) -> np.ndarray:

@@ -5,7 +5,7 @@ import hashlib
 import io
 import itertools
 import json
-import math
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -23,9 +23,10 @@ from raw_tree import RawTreeWriter, an_object
 from processing.__main__ import main
 from processing.build.command import build
 from processing.build.shards import shard_schema
-from processing.built import PICTURE_TABLES, TABLES
+from processing.built import MANIFEST, PICTURE_TABLES, TABLES
 from processing.verify.checks import CHECKS, VIEWER_PAGE_BYTES
-from processing.verify.command import check_pages, verify
+from processing.verify.command import verify
+from processing.verify.folder import check_pages
 
 Change = Callable[[pa.Table], pa.Table]
 OPTIONS = {
@@ -52,10 +53,10 @@ def shard(out: Path, config: str = "pose", kind: str = "train-*-known") -> str:
 
 def listed_anew(out: Path, path: str) -> None:
     """Enter a changed file in the manifest, so that the checks behind the checksum see it."""
-    manifest = json.loads((out / "imagenet3d_manifest.json").read_text("utf-8"))
+    manifest = json.loads((out / MANIFEST).read_text("utf-8"))
     data = (out / path).read_bytes()
     manifest["files"][path] |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (out / "imagenet3d_manifest.json").write_text(json.dumps(manifest), "utf-8")
+    (out / MANIFEST).write_text(json.dumps(manifest), "utf-8")
 
 
 def rewrite(
@@ -154,7 +155,7 @@ class TestCommand:
         assert path in result.output
         assert CHECKS["checksum_differs"].remedy in result.output
 
-    @pytest.mark.parametrize("lost", ["README.md", "imagenet3d_manifest.json"])
+    @pytest.mark.parametrize("lost", ["README.md", MANIFEST])
     def test_unfinished(self, out: Path, lost: str) -> None:
         (out / lost).unlink()
         result = self.run(out)
@@ -234,12 +235,22 @@ class TestFiles:
         assert "shard_name" in codes(out)
 
     def test_bookkeeping(self, out: Path) -> None:
-        (out / "imagenet3d_manifest.json").write_text("{", "utf-8")
+        (out / MANIFEST).write_text("{", "utf-8")
         assert codes(out) == {"bookkeeping_damaged"}
 
-    def test_marker(self, out: Path) -> None:
-        next((out / ".build/done").iterdir()).unlink()
-        assert "shard_unfinished" in codes(out)
+    def test_markers_are_of_the_build_alone(self, out: Path) -> None:
+        shutil.rmtree(out / ".build")
+        assert verify(out, workers=1) == []
+
+    @pytest.mark.parametrize(
+        "place", ["pose/train-00000-of-00001-known.parquet", ".build/ledger.jsonl", "fifo"]
+    )
+    def test_a_pipe_is_no_file(self, out: Path, place: str) -> None:
+        (out / place).unlink(missing_ok=True)
+        os.mkfifo(out / place)
+        result = CliRunner().invoke(main, ["verify", str(out), "--workers", "1"])
+        assert result.exit_code == 1
+        assert f"{place}: is a pipe" in result.output
 
     def test_flipped_bit_behind_the_checksum(self, out: Path, sample_folder: Path) -> None:
         """In the bytes of the pictures; the raw release finds what still decodes."""
@@ -275,14 +286,23 @@ CHANGED_TABLES: dict[str, tuple[str, Change, str]] = {
     "turned around": ("classification", lambda t: t.take(list(range(len(t)))[::-1]), "place_differs"),
     "not a number": ("pose", lambda t: with_value(t, "azimuth", float("nan")), "value"),
     "infinite": ("pose", lambda t: with_value(t, "distance", float("inf")), "value"),
-    "no number": ("pose", lambda t: with_value(t, "theta", None), "value"),
     "unknown status": ("pose", lambda t: with_value(t, "object_status", 4), "value"),
     "no known category": ("pose", lambda t: with_value(t, "known", False), "value"),
     "another label": ("classification", lambda t: with_value(t, "label", lambda i: (i + 1) % 189), "value"),
     "another path": ("pose", lambda t: with_value(t, "image", lambda i: {**i, "path": "a.JPEG"}), "value"),
+    "no angle": ("pose", lambda t: with_value(t, "azimuth", None), "value"),
+    "a crop without a distance": ("object_centric", lambda t: with_value(t, "distance", None), "value"),
+    "an infinite box": ("pose", lambda t: with_value(t, "bbox", [0.0, 0.0, float("inf"), 1.0]), "value"),
     "an object's box": (
         "captions",
-        lambda t: with_value(t, "objects", lambda o: [{**o[0], "bbox": [5.0, 5.0, math.nan, 9.0]}, *o[1:]]),
+        lambda t: with_value(
+            t, "objects", lambda o: [{**o[0], "bbox": [5.0, 5.0, float("nan"), 9.0]}, *o[1:]]
+        ),
+        "value",
+    ),
+    "no caption of either kind": (
+        "captions",
+        lambda t: with_value(with_value(t, "caption", None), "category_caption", None),
         "value",
     ),
     "another width": ("pose", lambda t: with_value(t, "width", lambda width: width + 1), "picture_size"),
@@ -352,7 +372,36 @@ CHANGED_TABLES: dict[str, tuple[str, Change, str]] = {
 }
 
 
+# What a column can hold is believed, however odd.
+BELIEVED: dict[str, tuple[str, Change]] = {
+    "degrees": ("pose", lambda t: with_value(t, "elevation", -90.0)),
+    "no distance": ("pose", lambda t: with_value(t, "distance", None)),
+    "no centre": ("pose", lambda t: with_value(with_value(t, "px", None), "py", None)),
+    "no viewport": ("pose", lambda t: with_value(t, "viewport", None)),
+    "a negative viewport": ("pose", lambda t: with_value(t, "viewport", -1.0)),
+    "no mesh": ("pose", lambda t: with_value(t, "cad_index", None)),
+    "mesh 0": ("pose", lambda t: with_value(t, "cad_index", 0)),
+    "an inverted box": ("pose", lambda t: with_value(t, "bbox", lambda b: [b[2], b[1], b[0], b[3]])),
+    "a box outside": ("pose", lambda t: with_value(t, "bbox", [-9.0, -9.0, -1.0, -1.0])),
+    "an object without a pose": (
+        "captions",
+        lambda t: with_value(t, "objects", lambda o: [{**o[0], "azimuth": None, "px": None}, *o[1:]]),
+    ),
+    "one kind of caption": ("captions", lambda t: with_value(t, "caption", None)),
+}
+
+
 class TestRows:
+    def test_believed(self, out: Path, sample_folder: Path) -> None:
+        """And the raw release, which says otherwise, names every one of them."""
+        for number, (config, change) in enumerate(BELIEVED.values()):
+            shards = sorted(out.glob(f"{config}/*.parquet"))
+            path = shards[number % len(shards)].relative_to(out).as_posix()
+            rewrite(out, path, functools.partial(_in_row, change, number))
+        assert codes(out) == set()
+        named = {p.what.partition(" of ")[0] for p in verify(out, str(sample_folder), workers=1)}
+        assert named == {*"elevation distance px py viewport cad_index bbox objects caption".split()}
+
     @pytest.mark.parametrize("case", WRITTEN_OTHERWISE)
     def test_written_otherwise(self, out: Path, case: str) -> None:
         options, code = WRITTEN_OTHERWISE[case]
@@ -401,6 +450,12 @@ class TestRows:
         assert "place_differs" in codes(tmp_path / "out")
 
 
+def _in_row(change: Change, row: int, table: pa.Table) -> pa.Table:
+    """Change the first row of what begins at a row; of a row group with fewer, the last."""
+    at = min(row, len(table) - 1)
+    return pa.concat_tables([table.slice(0, at), change(table.slice(at)).combine_chunks()])
+
+
 def _first_picture_has_two_rows(path: Path) -> bool:
     ids = pq.read_table(path, columns=["image_id"])["image_id"].to_pylist()
     return ids.count(ids[0]) > 1
@@ -416,11 +471,6 @@ class TestReferences:
         path = shard(out, "categories", "train-*")
         rewrite(out, path, lambda table: pa.concat_tables([table] * 12))
         assert "row_group_too_large" in codes(out)
-
-    @pytest.mark.parametrize("config", ["cad", "categories"])
-    def test_marker(self, out: Path, config: str) -> None:
-        next((out / ".build/done").glob(f"{config}-*")).unlink()
-        assert "shard_unfinished" in codes(out)
 
     def test_a_file_that_was_not_planned(self, out: Path) -> None:
         path = "cad/train-00007-of-00007.parquet"
@@ -515,12 +565,123 @@ class TestCounts:
         ledger.write_text("\n".join(kept), "utf-8")
         assert codes(out) == {"books"}
 
-    def test_marker_count(self, out: Path) -> None:
-        marker = sorted((out / ".build/done").glob("train-*"))[0]
-        result = json.loads(marker.read_text("utf-8"))
-        result["accounts"]["pose"]["written"] -= 1
-        marker.write_text(json.dumps(result), "utf-8")
+    @pytest.mark.parametrize("count", ["written", "left_out"])
+    def test_account(self, out: Path, count: str) -> None:
+        manifest = json.loads((out / MANIFEST).read_text("utf-8"))
+        account = manifest["accounts"]["pose"]["train"]
+        account["read"] += 1
+        account[count] = account[count] + 1 if count == "written" else {"bbox_missing": 1}
+        (out / MANIFEST).write_text(json.dumps(manifest), "utf-8")
         assert codes(out) == {"books"}
+
+    @pytest.mark.parametrize(
+        ("card", "found"),
+        [
+            ("# no YAML", "no YAML at its top, or no configs in it"),
+            ("---\nlicense: mit\n---\n", "no YAML at its top, or no configs in it"),
+            ("---\nconfigs: [\n---\n", ""),
+            ("---\nconfigs: 7\n---\n", ""),
+            ("---\nconfigs:\n- config_name: pose\n---\n", ""),
+            ("", "no YAML"),
+        ],
+    )
+    def test_a_card_that_anyone_edited(self, out: Path, card: str, found: str) -> None:
+        (out / "README.md").write_text(card, "utf-8")
+        listed_anew(out, "README.md")
+        problems = verify(out, workers=1)
+        assert {p.code for p in problems} == {"card"}
+        assert found in problems[0].what
+        assert "attribute" not in problems[0].what
+
+    def test_a_config_without_rows_is_left_out_and_known(self, tmp_path: Path) -> None:
+        """Captions that fit no picture: the same build again would not help."""
+        tree = RawTreeWriter().sound("bed", ("a", "b"), ("v", "w")).captions(images={"bed/none": "no bed"})
+        build(tree.folder(tmp_path / "raw"), tmp_path / "out", workers=1)
+        assert not list(tmp_path.glob("out/captions/*"))
+        assert all(p.is_note for p in verify(tmp_path / "out", workers=1))
+        assert all(p.is_note for p in verify(tmp_path / "out", str(tmp_path / "raw"), workers=1))
+
+
+class TestDownload:
+    """What the Hub gives: no bookkeeping, and what people added."""
+
+    @pytest.fixture
+    def download(self, out: Path) -> Path:
+        shutil.rmtree(out / ".build")
+        (out / ".cache/huggingface").mkdir(parents=True)
+        for name in (".gitattributes", ".cache/huggingface/x.lock", "imagenet3d_v1.zip", "notes/on it.md"):
+            (out / name).parent.mkdir(exist_ok=True)
+            (out / name).write_text("of others", "utf-8")
+        return out
+
+    def test_clean(self, download: Path, sample_folder: Path) -> None:
+        assert verify(download, workers=1) == []
+        assert verify(download, str(sample_folder), workers=1) == []
+
+    def test_damage(self, download: Path) -> None:
+        path = shard(download)
+        (download / path).write_bytes((download / path).read_bytes()[:-1])
+        assert codes(download) == {"checksum_differs"}
+
+    @pytest.mark.parametrize("path", ["pose/more.parquet", "ImageNet3D.py"])
+    def test_what_loaders_would_take_for_the_datasets(self, download: Path, path: str) -> None:
+        (download / path).write_bytes(b"PAR1")
+        assert codes(download) == {"file_unlisted"}
+
+    def test_a_file_that_is_missing(self, download: Path) -> None:
+        (download / shard(download, "captions")).unlink()
+        assert "file_missing" in codes(download)
+
+    def test_a_table_that_the_manifest_forgets(self, download: Path) -> None:
+        manifest = json.loads((download / MANIFEST).read_text("utf-8"))
+        del manifest["files"][shard(download)]
+        (download / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+        assert {"file_unlisted", "books"} <= codes(download)
+
+
+HOSTILE = "\x1b]0;owned\x07"
+
+
+class TestHostile:
+    """What came from outside reaches no terminal as it is."""
+
+    def printed(self, *arguments: object) -> str:
+        result = CliRunner().invoke(main, ["verify", *map(str, arguments), "--workers", "1"])
+        assert result.exit_code == 1
+        assert not {c for c in result.output if not c.isprintable()} - {"\n"}
+        return result.output
+
+    def test_names_of_files(self, out: Path) -> None:
+        (out / f"pose/{HOSTILE}.parquet").write_bytes(b"")
+        assert "owned" in self.printed(out)
+
+    def test_the_manifest(self, out: Path) -> None:
+        text = (out / MANIFEST).read_text("utf-8")
+        manifest = json.loads(text)
+        for version in (f"1.0.0{HOSTILE}", 7, None):
+            (out / MANIFEST).write_text(json.dumps({**manifest, "version": version}), "utf-8")
+            assert "version" in self.printed(out)
+        for files in (
+            {f"{HOSTILE}.md": manifest["files"]["README.md"]},
+            {"a\0b": {}},
+            [],
+            {"README.md": {"size": "1"}},
+        ):
+            (out / MANIFEST).write_text(json.dumps({**manifest, "files": files}), "utf-8")
+            assert "bookkeeping_damaged" in self.printed(out)
+        (out / MANIFEST).write_text("[" * 100_000, "utf-8")
+        assert "bookkeeping_damaged" in self.printed(out)
+
+    def test_another_version(self, out: Path) -> None:
+        manifest = json.loads((out / MANIFEST).read_text("utf-8"))
+        (out / MANIFEST).write_text(json.dumps({**manifest, "version": "9.9.9"}), "utf-8")
+        assert codes(out) == {"version_differs"}
+
+    def test_values(self, out: Path, sample_folder: Path) -> None:
+        rewrite(out, shard(out, "captions"), lambda t: with_value(t, "caption", f"a bed{HOSTILE}"))
+        assert "a bed" in self.printed(out, "--raw", sample_folder)
+        rewrite(out, shard(out, "categories", "train-*"), lambda t: with_value(t, "name", f"bed{HOSTILE}"))
+        assert "owned" in self.printed(out)
 
 
 class TestViewer:
@@ -532,6 +693,10 @@ class TestViewer:
         )
         found = verify(tmp_path / "out", workers=1)
         assert {p.code for p in found} == {"viewer_lone_value"}
+        assert all(p.is_note for p in found)
+        result = CliRunner().invoke(main, ["verify", str(tmp_path / "out"), "--workers", "1"])
+        assert result.exit_code == 0
+        assert "viewer_lone_value" in result.output
         lone = {p.file for p in found}
         assert {"cad train", "categories train", "pose validation"} <= lone
         assert not any("train" in file for file in lone - {"cad train", "categories train"})
@@ -554,6 +719,26 @@ class TestRaw:
         )
         assert codes(out) == set()
         assert codes(out, sample_folder) == {"raw_value"}
+
+    def test_every_changed_value_is_named(self, out: Path, sample_folder: Path) -> None:
+        """Not the first of a row group alone; up to a limit that is named."""
+        path = next(p for p in sorted(out.glob("pose/*.parquet")) if pq.read_metadata(p).num_rows > 8)
+        path = path.relative_to(out).as_posix()
+
+        def moved(table: pa.Table, column: str, rows: int) -> pa.Table:
+            for row in range(rows):
+                table = with_value(table, column, lambda value: value + 1, row)
+            return table
+
+        rewrite(out, path, lambda table: moved(moved(table, "px", 3), "distance", 2), groups=[])
+        found = [p.what.partition(" of ")[0] for p in verify(out, str(sample_folder), workers=1)]
+        assert sorted(w for w in found if w in ("px", "distance")) == ["distance"] * 2 + ["px"] * 3
+        rewrite(
+            out, path, lambda t: moved(moved(moved(t, "theta", 8), "azimuth", 8), "elevation", 8), groups=[]
+        )
+        found = [p.what for p in verify(out, str(sample_folder), workers=1) if p.code == "raw_value"]
+        assert len(found) == 21
+        assert "and 9 more; 20 of a kind and file are shown" in found
 
     def test_picture(self, out: Path, sample_folder: Path) -> None:
         everywhere(out, lambda table: with_picture(table, lambda data: reencoded(data, quality=95)))
@@ -587,7 +772,7 @@ class TestRaw:
     def test_lost_crop(self, out: Path, sample_folder: Path) -> None:
         rewrite(out, shard(out, "object_centric"), lambda table: table.slice(1))
         found = verify(out, str(sample_folder), workers=1)
-        assert ("object_centric", "raw_picture_lost") in {(p.file, p.code) for p in found}
+        assert ("object_centric", "raw_picture_lost") in {(p.file.partition("/")[0], p.code) for p in found}
 
     def test_lost_object(self, out: Path, sample_folder: Path) -> None:
         rewrite(out, shard(out), lambda table: table.slice(1))
