@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -34,6 +34,7 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _interrupted)
         try:
+            _refuse_empty(kwargs)
             command(*args, **kwargs)
         except click.ClickException as error:
             error.message = printable(error.message)
@@ -92,6 +93,14 @@ def _interrupted(*_: object) -> None:
     patience.daemon = True
     patience.start()
     raise KeyboardInterrupt
+
+
+def _refuse_empty(given: Mapping[str, Any]) -> None:
+    """An empty path or name is a variable that is not set, and none of the defaults is meant by it."""
+    for name, value in given.items():
+        values = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(text, str) and not text.strip() for text in values):
+            raise click.UsageError(f"{name.replace('_', '-')} is empty; is a variable not set?")
 
 
 class _NameOf(click.ParamType):
@@ -270,13 +279,17 @@ def build(raw: str, out: str, **options: Any) -> None:
 def verify(out: str, **options: Any) -> None:
     """Check every shard, row, picture and count of the built folder OUT.
 
-    Exits with 1, and a table of what is wrong and what to do, unless all is well.
+    Exits with 1, and a table of what is wrong and what to do, unless all is well or there are notes alone.
+    OUT may be a download from the Hub: it is verified by the manifest that was published.
     """
     from processing.verify.checks import problems_table
     from processing.verify.command import verify
 
-    if problems := verify(out, **options):
+    problems = verify(out, **options)
+    if not all(problem.is_note for problem in problems):
         raise click.ClickException(problems_table(problems))
+    if problems:
+        _say(f"{problems_table(problems)}\n")
     _say(f"{out}: all is as it was built")
 
 
@@ -383,6 +396,22 @@ def annotate(source: str, corrections: str, report: bool, as_json: bool, **optio
 
 
 @main.command()
+@click.argument("old")
+@click.argument("new")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with the keys of all that changed.")
+@_told_plainly
+def compare(old: str, new: str, as_json: bool) -> None:
+    """Say what changed from OLD to NEW: pictures, objects, meshes and categories, field by field.
+
+    Each is a built folder, or a repository of the Hub at a revision, such as ccvl/ImageNet3D@v1.0.0.
+    """
+    from processing.compare.command import compare
+
+    changes = compare(old, new)
+    _say(changes.to_json() if as_json else str(changes))
+
+
+@main.command()
 @click.argument("predictions")
 @click.option("--dataset", "out", required=True, metavar="OUT", help="The built folder with the truth.")
 @click.option("--config", default="pose", show_default=True, help="A config with poses.")
@@ -462,6 +491,8 @@ def evaluate(
     help="Instead of main: a branch, refs/pr/NUMBER, or refs/pr to open a pull request.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would change, and how many bytes it is.")
+@click.option("--overwrite", is_flag=True, help="Replace also what others changed on the Hub.")
+@click.option("--benchmark", is_flag=True, help="Send eval.yaml too: the Hub must know the benchmark first.")
 @click.option(
     "--gated",
     default="auto",

@@ -1,8 +1,8 @@
 """Publishes a built folder: contents first, then one commit that names them all, then the version's tag.
 
-Readers see the old release until the commit and the new one after it, never a mix. The commit also writes
-`imagenet3d_manifest.json`, the list of what this module put into the repository: only paths that the list of
-the release before names are ever removed, so the raw release and whatever people added stay.
+Readers see the old release until the commit and the new one after it, never a mix. The commit also writes the
+list of what this module put into the repository, with checksums: what differs from it was changed by people,
+and stays (see `changes`).
 
     verify -> compare with the Hub -> gate -> upload -> commit -> tag
 
@@ -10,26 +10,24 @@ Each step asks first whether it is done. Running the same command again is there
 failure, and does nothing when all is there.
 """
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import (
     are_progress_bars_disabled,
     disable_progress_bars,
     enable_progress_bars,
 )
-from tabulate import tabulate
 from tqdm import tqdm
 
-from ImageNet3D import RAW_ARCHIVE
-from processing.built import MANIFEST, read_manifest
+from ImageNet3D import shown
+from processing.built import MANIFEST, Manifest, read_files, read_manifest
+from processing.publish.changes import Changes, Published, compare
+from processing.publish.release import Content, Release, read_release
 from processing.publish.repository import (
     MAIN,
     PULL_REQUESTS,
@@ -37,76 +35,12 @@ from processing.publish.repository import (
     PublishError,
     Refs,
     Repository,
-    Revision,
 )
 from processing.runtime.store import PlaceError, place
-
-# Never removed, whatever a manifest says: the raw release, and what the Hub keeps for itself.
-KEPT = frozenset({RAW_ARCHIVE, ".gitattributes"})
+from processing.runtime.strict import DamagedError, Field
 
 # Files that are sent together; the progress bar moves on with each batch.
 BATCH = 8
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a path of the repository is to hold: a file on this machine, or bytes."""
-
-    source: Path | bytes
-    size: int
-    sha256: str
-
-    def is_in(self, file: RepoFile) -> bool:
-        """Whether the Hub's file has this content; what git keeps is known by its git id alone."""
-        if file.size != self.size:
-            return False
-        if file.lfs is not None:
-            return file.lfs.sha256 == self.sha256
-        data = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
-        blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False)
-        return file.blob_id == blob.hexdigest()
-
-
-@dataclass(frozen=True)
-class Release:
-    """All that is to be published, by path, and its version."""
-
-    version: str
-    contents: Mapping[str, Content]
-
-    @property
-    def tag(self) -> str:
-        """The name of the version in the repository."""
-        return f"v{self.version}"
-
-
-@dataclass
-class Changes:
-    """What a release changes in a revision: paths, with the bytes of the contents."""
-
-    added: dict[str, int] = field(default_factory=dict)
-    replaced: dict[str, int] = field(default_factory=dict)
-    removed: dict[str, int] = field(default_factory=dict)
-    unchanged: dict[str, int] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.replaced or self.removed)
-
-    @property
-    def to_send(self) -> dict[str, int]:
-        """Paths whose content the repository does not have there, with their bytes."""
-        return {**self.added, **self.replaced}
-
-    def __str__(self) -> str:
-        kinds = ("added", "replaced", "removed", "unchanged")
-        sizes = [(kind, getattr(self, kind).values()) for kind in kinds]
-        counts = [(kind, len(of_kind), f"{sum(of_kind):,}") for kind, of_kind in sizes]
-        return tabulate(counts, headers=("", "files", "bytes"), disable_numparse=True, stralign="right")
-
-    def paths(self) -> str:
-        """What changes, a path a line."""
-        marked = (("+", self.added), ("~", self.replaced), ("-", self.removed))
-        return "\n".join(f"{mark} {path}" for mark, paths in marked for path in paths)
 
 
 @dataclass(frozen=True)
@@ -117,6 +51,7 @@ class PublishReport:
         repo, revision: where.
         version: of the release.
         changes: to the revision.
+        gates: whether the repository was open to everybody and is gated first.
         commit: its sha; of the existing one if nothing changed, None after a dry run.
         tag: the tag that names the release; None unless main was published.
         page: to look at.
@@ -126,6 +61,7 @@ class PublishReport:
     revision: str
     version: str
     changes: Changes
+    gates: bool = False
     commit: str | None = None
     tag: str | None = None
     page: str = ""
@@ -134,7 +70,10 @@ class PublishReport:
         parts = [f"ImageNet3D {self.version} to {self.repo} at {self.revision}", str(self.changes)]
         if self.commit is None:
             size = sum(self.changes.to_send.values())
-            parts += [self.changes.paths(), f"Dry run: nothing was sent. At most {size:,} bytes would be."]
+            parts.append(self.changes.paths())
+            parts += ["The repository is open to everybody; it would be gated first."] * self.gates
+            parts += [_conflict(self.repo, self.changes)] * bool(self.changes.conflicts)
+            parts.append(f"Dry run: nothing was sent. At most {size:,} bytes would be.")
         else:
             done = "Published with one commit" if self.changes else "Nothing to do: all is there"
             tag = f", tagged {self.tag}" if self.tag else ""
@@ -148,6 +87,8 @@ def publish(
     *,
     revision: str | None = None,
     dry_run: bool = False,
+    overwrite: bool = False,
+    benchmark: bool = False,
     token: str | None = None,
     gated: Literal["auto", "manual"] = "auto",
     workers: int | None = None,
@@ -155,12 +96,18 @@ def publish(
 ) -> PublishReport:
     """Publish a built folder to a dataset repository.
 
+    A repository that is open to everybody is gated before the first byte, whatever the revision: all of them
+    are as open as main.
+
     Args:
         out: the built folder.
-        repo: the repository, such as "ccvl/ImageNet3D"; made if it does not exist.
+        repo: the repository, such as "ccvl/ImageNet3D"; made if it does not exist. The card and Croissant are
+            written for it.
         revision: main by default. A branch, made if it does not exist; "refs/pr/7", an open pull request; or
-            "refs/pr", which opens a new one. Only main is tagged and gated.
+            "refs/pr", which opens a new one. Only main is tagged.
         dry_run: only say what would change.
+        overwrite: replace also what others changed on the Hub since the last publishing.
+        benchmark: send `dataset_card/eval.yaml` too, which makes the dataset a benchmark of the Hub.
         token: of the Hub; by default HF_TOKEN or the one of `hf auth login`.
         gated: who grants access to a repository that was open: the Hub to all who ask, or the owners. One
             that is gated already stays as it is.
@@ -169,118 +116,93 @@ def publish(
 
     Raises:
         PlaceError: for a folder of an object store.
-        PublishError: if the folder is not whole, or for anything that the Hub refuses.
+        ValueError: for a revision without a name.
+        PublishError: if the folder is not whole, others changed what the release changes too, or for anything
+            that the Hub refuses.
         OSError: if a file of the folder cannot be read.
     """
-    folder, target = place(out), revision or MAIN
+    folder, target = place(out), MAIN if revision is None else revision
     if not isinstance(folder, Path):
         raise PlaceError(
             f"{out}: publish sends a folder of this machine; copy it here first (docs/stores.md)"
         )
-    _verify(folder, workers)
-    release = read_release(folder)
+    if not target.strip():
+        raise ValueError("the revision has no name; leave it out for main")
+    read_manifest(folder)  # no need to ask the Hub for what was never built
     repository = Repository(repo, token=token, endpoint=endpoint)
     if not dry_run:
         repository.check_token()
     info = repository.info()
+    release = read_release(folder, _verified(folder, workers), repo, benchmark)
     if info is None:
         if dry_run:
-            return PublishReport(repo, target, release.version, _compare(release, _EMPTY))
-        _create(repository, target, gated)
-    plan = _plan(repository, release, target)
+            return PublishReport(repo, target, release.version, compare(release, Published()), gates=True)
+        _create(repository, target)
+    is_open = info is None or not info.gated
+    plan = _plan(repository, release, target, overwrite)
     if dry_run:
-        return PublishReport(repo, target, release.version, plan.changes)
-    if target == MAIN and info is not None and not info.gated:
+        return PublishReport(repo, target, release.version, plan.changes, is_open)
+    if plan.changes.conflicts:
+        raise PublishError(_conflict(repo, plan.changes))
+    if is_open:
         repository.gate(gated)  # before there is more to see
     commit, page = _carry_out(repository, release, plan)
     tag = release.tag if target == MAIN else None
     if tag and not plan.is_tagged:
         repository.tag(tag, commit)
-    return PublishReport(repo, target, release.version, plan.changes, commit, tag, page)
+    return PublishReport(repo, target, release.version, plan.changes, is_open, commit, tag, page)
 
 
-def _verify(folder: Path, workers: int | None) -> None:
-    """Publish nothing that is not as it was built."""
+def _conflict(repo: str, changes: Changes) -> str:
+    """What to say where others and the release change the same files."""
+    paths = ", ".join(shown(path) for path in changes.conflicts)
+    return (
+        f"{repo}: {paths}: changed on the Hub by others, not by an earlier publishing, and this release has "
+        "something else there; take their changes over into the build, or replace them with --overwrite"
+    )
+
+
+def _verified(folder: Path, workers: int | None) -> Manifest:
+    """The manifest of a folder that is as it was built: nothing else is published."""
     from processing.verify.checks import problems_table
     from processing.verify.command import verify
 
-    if problems := verify(folder, workers=workers):
+    problems = verify(folder, workers=workers)
+    if not all(problem.is_note for problem in problems):
         raise PublishError(f"{problems_table(problems)}\n\n{folder}: not published")
+    return read_manifest(folder)
 
 
-def read_release(folder: Path) -> Release:
-    """What a built folder's manifest lists, and the manifest itself.
-
-    Raises:
-        PublishError: if it has categories whose label ids may still move.
-    """
-    manifest = read_manifest(folder)
-    if unknown := manifest.findings.get("category_unknown"):
-        raise PublishError(
-            f"{folder}: {unknown} categories are unknown to the code that built it, so their label ids may "
-            "still move; append them to ImageNet3D.LATER_CATEGORIES, build again and publish"
-        )
-    contents = {
-        path: Content(folder / path, entry.size, entry.sha256) for path, entry in manifest.files.items()
-    }
-    data = (folder / MANIFEST).read_bytes()
-    contents[MANIFEST] = Content(data, len(data), hashlib.sha256(data).hexdigest())
-    return Release(manifest.version, dict(sorted(contents.items())))
-
-
-def _create(repository: Repository, target: str, gated: Literal["auto", "manual"]) -> None:
-    """Make the repository, gated before there is anything to see."""
+def _create(repository: Repository, target: str) -> None:
+    """Make the repository; it is gated before anything is in it."""
     if _is_pull_request(target):
         raise PublishError(
             f"{repository.repo_id}: does not exist, or this token may not see it; check the name"
         )
     repository.create()
-    repository.gate(gated)
 
 
 def _is_pull_request(target: str) -> bool:
     return target == PULL_REQUESTS or target.startswith(f"{PULL_REQUESTS}/")
 
 
-@dataclass(frozen=True)
-class _Base:
-    """A revision of the repository, and the paths that its own manifest says were written here."""
+def _read(repository: Repository, revision: str) -> Published:
+    """The files of a revision, and what its manifest says of them.
 
-    revision: Revision
-    written: frozenset[str]
-
-
-_EMPTY = _Base(Revision("", {}), frozenset())
-
-
-def _read(repository: Repository, revision: str) -> _Base:
+    Raises:
+        PublishError: if the manifest is damaged.
+    """
     read = repository.read(revision)
     if MANIFEST not in read.files:
-        return _Base(read, frozenset())
+        return Published(repository, read)
     try:
-        written = json.loads(repository.fetch(MANIFEST, read.sha))["files"].keys()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        listed = Field.parse(f"{MANIFEST} at {revision}", repository.fetch(MANIFEST, read.sha))["files"]
+        return Published(repository, read, read_files(listed))
+    except DamagedError as error:
         raise PublishError(
-            f"{repository.repo_id}: {MANIFEST} at {revision} cannot be read ({error}), so what an earlier "
-            "release wrote is not known; restore that file from the repository's history"
+            f"{repository.repo_id}: {error}, so what an earlier release wrote is not known; restore that "
+            "file from the repository's history"
         ) from error
-    return _Base(read, frozenset(written))
-
-
-def _compare(release: Release, base: _Base) -> Changes:
-    """What the release changes in a revision."""
-    files = base.revision.files
-    changes = Changes()
-    for path, content in release.contents.items():
-        if path not in files:
-            changes.added[path] = content.size
-        elif content.is_in(files[path]):
-            changes.unchanged[path] = content.size
-        else:
-            changes.replaced[path] = content.size
-    gone = base.written - release.contents.keys() - KEPT
-    changes.removed = {path: files[path].size for path in sorted(gone) if path in files}
-    return changes
 
 
 @dataclass(frozen=True)
@@ -302,17 +224,17 @@ class _Plan:
     is_tagged: bool
 
 
-def _plan(repository: Repository, release: Release, target: str) -> _Plan:
+def _plan(repository: Repository, release: Release, target: str, overwrite: bool) -> _Plan:
     """Compare the release with the repository, and refuse what would not end well before anything is sent."""
     refs = repository.refs()
     start = _starting_point(repository, target, refs)
-    base = _read(repository, start)
-    changes = _compare(release, base)
-    _check_strangers(repository, release, base.revision.files.keys() - changes.removed.keys())
+    published = _read(repository, start)
+    changes = compare(release, published, overwrite)
+    _check_strangers(repository, release, changes)
     is_tagged = release.tag in refs.tags
     if target == MAIN and is_tagged:
         _check_tag(repository, release)
-    return _Plan(target, start, base.revision.sha, changes, is_tagged)
+    return _Plan(target, start, published.revision.sha, changes, is_tagged)
 
 
 def _starting_point(repository: Repository, target: str, refs: Refs) -> str:
@@ -326,11 +248,11 @@ def _starting_point(repository: Repository, target: str, refs: Refs) -> str:
     return MAIN
 
 
-def _check_strangers(repository: Repository, release: Release, staying: set[str]) -> None:
+def _check_strangers(repository: Repository, release: Release, changes: Changes) -> None:
     """Refuse where files that stay would make the release unloadable or give it rows of their own."""
     script = f"{repository.repo_id.rpartition('/')[2]}.py"
     shard_folders = {PurePosixPath(p).parent for p in release.contents if p.endswith(".parquet")}
-    for path in sorted(staying - release.contents.keys()):
+    for path in changes.strangers:
         if path == script:
             why = "with which `datasets` 4 and newer refuse to load the repository"
         elif path.endswith(".parquet") and PurePosixPath(path).parent in shard_folders:
@@ -338,13 +260,14 @@ def _check_strangers(repository: Repository, release: Release, staying: set[str]
         else:
             continue
         raise PublishError(
-            f"{repository.repo_id}: holds {path}, {why}, and which no earlier release wrote; remove it there"
+            f"{repository.repo_id}: holds {shown(path)}, {why}, and which no earlier release wrote; "
+            "remove it there"
         )
 
 
 def _check_tag(repository: Repository, release: Release) -> None:
     """Refuse to publish under a version that other files have: users who pinned it rely on them."""
-    if _compare(release, _read(repository, release.tag)):
+    if compare(release.tagged(), _read(repository, release.tag)):
         raise PublishError(
             f"{repository.repo_id}: the tag {release.tag} names other files, and tags do not move; raise "
             "__version__ in ImageNet3D.py, build again and publish that"
@@ -373,7 +296,7 @@ def _carry_out(repository: Repository, release: Release, plan: _Plan) -> tuple[s
         return commit, page
     # No conflict is our own commit, made by an attempt whose answer was lost.
     found = _read(repository, plan.target)
-    if lacking := _compare(release, found):
+    if lacking := compare(release, found):
         raise conflict or PublishError(_lacking(repository, lacking, commit))
     return (commit, page) if conflict is None else (found.revision.sha, repository.page(plan.target))
 
@@ -393,7 +316,7 @@ def _upload(repository: Repository, release: Release, plan: _Plan) -> list[Commi
 
 def _lacking(repository: Repository, lacking: Changes, commit: str) -> str:
     """What to say of a commit that does not hold what it should."""
-    path = next(iter({**lacking.to_send, **lacking.removed}))
+    path = next(iter({**lacking.to_send, **lacking.removed, **lacking.conflicts}))
     return (
         f"{repository.repo_id}: {path} is not in commit {commit[:8]} as it was sent; see whether the "
         "repository has a .gitignore or somebody changed it since, then run the same command again"

@@ -22,6 +22,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import DatasetInfo, RepoFile
 
+from ImageNet3D import shown_error
+
 MAIN = "main"
 PULL_REQUESTS = "refs/pr"  # refs/pr/7 is a pull request; the name alone asks for a new one
 
@@ -94,6 +96,7 @@ class Repository:
     def __init__(self, repo_id: str, *, token: str | None = None, endpoint: str | None = None):
         self.repo_id = repo_id
         self._api = HfApi(endpoint=endpoint, token=token, library_name="imagenet3d")
+        self._reached = False  # whether the Hub has answered yet
 
     def page(self, revision: str) -> str:
         """The address of a revision for people."""
@@ -137,8 +140,20 @@ class Repository:
         self._ask("create_repo", exist_ok=True)
 
     def gate(self, gated: Literal["auto", "manual"]) -> None:
-        """Let visitors ask for access before they see files: the card's YAML holds only the form for it."""
-        self._ask("update_repo_settings", gated=gated)
+        """Let visitors ask for access before they see files: the card's YAML holds only the form for it.
+
+        Raises:
+            PublishError: if this token may not; nothing should be sent then.
+        """
+        try:
+            self._ask("update_repo_settings", gated=gated)
+        except PublishError as error:
+            if _status(error.__cause__) != 403:
+                raise
+            raise PublishError(
+                f"{self.repo_id}: is open to everybody, and only an owner can gate it; ask one to do so in "
+                "its settings, then run the same command again"
+            ) from error.__cause__
 
     def create_branch(self, name: str) -> None:
         """Make a branch that begins at main."""
@@ -191,16 +206,24 @@ class Repository:
         return self._patiently(call, pauses)
 
     def _patiently(self, call: Callable[[], Answer], pauses: Sequence[int] = PAUSES) -> Answer:
-        """Call, and again after each pause if the trouble may pass."""
+        """Call, and again after each pause if the trouble may pass; not where the Hub has never answered."""
         for pause in (*pauses, None):
             try:
-                return call()
+                answer = call()
             except (OSError, HTTPError, RuntimeError, ValueError) as error:
                 cause = _cause(error)
                 if isinstance(cause, OSError) and cause.filename is not None:
                     raise cause from error  # a file on this machine
+                self._reached = self._reached or _status(cause) is not None
+                if not self._reached and _may_pass(cause):
+                    raise PublishError(
+                        f"{self.repo_id}: {_unreachable(cause, self._api.endpoint)}"
+                    ) from cause
                 if pause is None or not _may_pass(cause):
                     raise PublishError(f"{self.repo_id}: {_explanation(cause)}") from cause
+            else:
+                self._reached = True
+                return answer
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
@@ -229,6 +252,13 @@ def _may_pass(error: BaseException) -> bool:
     if (status := _status(error)) is not None:
         return status in (408, 429) or status >= 500
     return isinstance(error, (OSError, HTTPError)) and not isinstance(error, _FINAL)
+
+
+def _unreachable(error: BaseException, endpoint: str) -> str:
+    return (
+        f"{endpoint} cannot be reached ({type(error).__name__}: {shown_error(error)}); see whether this "
+        "machine is online, and run the same command again"
+    )
 
 
 def _explanation(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 Contents go through Git LFS here: Xet, which the real Hub offers, has a protocol of its own.
 """
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -22,9 +23,12 @@ from raw_tree import RawTreeWriter
 import ImageNet3D
 from processing.__main__ import main
 from processing.build.command import build
-from processing.publish import repository
-from processing.publish.command import MANIFEST, PublishReport, publish, read_release
+from processing.built import MANIFEST, Manifest
+from processing.publish import release, repository
+from processing.publish.command import PublishReport, publish
 from processing.publish.repository import PublishError
+from processing.runtime.strict import DamagedError
+from processing.verify.command import verify
 
 REPO = "ccvl/ImageNet3D"
 PROJECT = Path(__file__).parents[2]
@@ -112,10 +116,9 @@ def test_the_command_publishes_what_loads_back(built_sample: Path, tmp_path: Pat
         assert "Published with one commit" in done.stdout
 
         files = hub.files()
-        manifest = json.loads(files.pop(MANIFEST))
         assert files.pop(".gitattributes")
         assert files == published_files(built_sample)
-        assert manifest["files"].keys() == files.keys()
+        assert Manifest.from_json(files[MANIFEST]).files.keys() == files.keys() - {MANIFEST}
         assert hub.repository.settings == {"gated": "auto"}
 
         configs, places = ("pose", "captions", "open_vocab_unknown"), (REPO, str(built_sample))
@@ -188,7 +191,7 @@ def test_a_later_release_replaces_only_what_the_manifest_lists(
     assert len(hub.asked("POST", COMMIT)) == commits + 1
     assert report.changes.added
     assert report.changes.removed
-    others = {".gitattributes", "notes.txt", RAW[0], MANIFEST}
+    others = {".gitattributes", "notes.txt", RAW[0]}
     assert hub.files().keys() == published_files(built_next).keys() | others
     assert hub.files()[RAW[0]] == RAW[1]
     assert hub.sha(TAG) == first.commit
@@ -206,15 +209,36 @@ def test_a_later_release_replaces_only_what_the_manifest_lists(
     assert rows["now"] != rows["pinned"]
 
 
+def listing(files: dict[str, bytes]) -> bytes:
+    """A manifest that says these files were written."""
+    entries = {
+        path: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "rows": 0}
+        for path, data in files.items()
+    }
+    return json.dumps({"files": entries}).encode()
+
+
 @pytest.mark.usefixtures("no_verify")
-def test_the_raw_release_stays_whatever_a_manifest_says(built_sample: Path, hub: WritableHub) -> None:
-    hub.repository.commit_file(*RAW)
-    hub.repository.commit_file("old.parquet", b"PAR1")
-    listed = {"files": {RAW[0]: {}, "old.parquet": {}, "never_there.parquet": {}, ".gitattributes": {}}}
-    hub.repository.commit_file(MANIFEST, json.dumps(listed).encode())
+def test_only_what_builds_wrote_is_removed_whatever_a_manifest_says(
+    built_sample: Path, hub: WritableHub
+) -> None:
+    ours = {"pose/train-00009-of-00010-known.parquet": b"PAR1", "figures/old.svg": b"<svg/>"}
+    theirs = {
+        RAW[0]: RAW[1],
+        "imagenet3d_v2.zip": b"the next release",
+        "notes.md": b"by people",
+        "figures/edited.svg": b"<svg>by people</svg>",
+    }
+    for path, data in {**ours, **theirs}.items():
+        hub.repository.commit_file(path, data)
+    listed = {**ours, **theirs, "figures/edited.svg": b"<svg>ours</svg>", "figures/never_there.svg": b""}
+    hub.repository.commit_file(MANIFEST, listing(listed))
     report = send(built_sample, hub)
-    assert list(report.changes.removed) == ["old.parquet"]
-    assert hub.files()[RAW[0]] == RAW[1]
+    assert report.changes.removed.keys() == ours.keys()
+    assert theirs.items() <= hub.files().items()
+    assert not ours.keys() & hub.files().keys()
+    assert "notes.md" in str(report)
+    assert "figures/edited.svg" in str(report)
 
 
 @pytest.mark.usefixtures("no_verify")
@@ -237,24 +261,67 @@ def test_a_dry_run_makes_no_repository(built_sample: Path, tmp_path: Path) -> No
     with serve_writable(tmp_path / "hub", exists=False) as hub:
         report = send(built_sample, hub, dry_run=True)
         assert not hub.repository.exists
-        assert report.changes.added.keys() == published_files(built_sample).keys() | {MANIFEST}
+        assert report.changes.added.keys() == published_files(built_sample).keys()
+        assert "would be gated first" in str(report)
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_a_branch_is_made_and_neither_tagged_nor_gated(built_sample: Path, hub: WritableHub) -> None:
+def test_a_branch_is_made_and_not_tagged(built_sample: Path, hub: WritableHub) -> None:
     main = hub.sha()
     for _ in range(2):
         report = send(built_sample, hub, revision="trial")
     assert hub.sha("trial") == report.commit != main
     assert hub.sha() == main
     assert not hub.repository.tags
+
+
+@pytest.mark.parametrize("revision", [None, "trial", "refs/pr", "refs/pr/1"])
+@pytest.mark.usefixtures("no_verify")
+def test_an_open_repository_is_gated_before_the_first_byte(
+    revision: str | None, built_sample: Path, hub: WritableHub
+) -> None:
+    """What is on a branch or in a pull request is as open as the repository."""
+    hub.repository.revisions["refs/pr/1"] = hub.repository.revisions["main"]
+    assert "would be gated first" in str(send(built_sample, hub, revision=revision, dry_run=True))
     assert not hub.repository.settings
+    send(built_sample, hub, revision=revision, gated="manual")
+    assert hub.repository.settings == {"gated": "manual"}
+    writes = [r.path for r in hub.requests if r.method in ("POST", "PUT", "DELETE")]
+    assert writes[0].endswith("/settings")
+
+
+@pytest.mark.parametrize("revision", [None, "trial", "refs/pr"])
+@pytest.mark.usefixtures("no_verify")
+def test_nothing_is_sent_where_the_gate_cannot_be_shut(
+    revision: str | None, built_sample: Path, hub: WritableHub
+) -> None:
+    assert "only an owner can gate it" in refusal(built_sample, hub, token=READER, revision=revision)
+    assert {r.method for r in hub.requests if not r.path.endswith("/settings")} <= {"GET", "HEAD"}
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_a_gate_that_is_shut_stays_as_it_is(built_sample: Path, hub: WritableHub) -> None:
+    hub.repository.gate = TOKEN
+    send(built_sample, hub, gated="manual")
+    assert not hub.asked("PUT", "/settings")
+
+
+@pytest.mark.parametrize("revision", ["", "  "])
+def test_a_revision_without_a_name_is_no_revision(
+    revision: str, built_sample: Path, hub: WritableHub, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="no name"):
+        send(built_sample, hub, revision=revision)
+    done = command(hub, tmp_path, str(built_sample), "--repo", REPO, "--revision", revision, token=TOKEN)
+    assert done.returncode == 2
+    assert not hub.requests
 
 
 @pytest.mark.usefixtures("no_verify")
 def test_a_visitor_opens_a_pull_request_and_goes_on_in_it(
     built_sample: Path, built_next: Path, hub: WritableHub
 ) -> None:
+    hub.repository.gate = TOKEN
     report = send(built_sample, hub, token=READER, revision="refs/pr")
     assert report.page.endswith("/discussions/1")
     assert published_files(built_sample).items() <= hub.files("refs/pr/1").items()
@@ -275,15 +342,72 @@ def test_tags_do_not_move(built_sample: Path, built_next: Path, hub: WritableHub
     assert {request.method for request in hub.requests[before:]} <= {"GET", "HEAD"}
 
 
+def edit(hub: WritableHub, path: str) -> bytes:
+    """Others change a file, to the same size, which git and LFS tell in their own ways."""
+    hub.repository.commit_file(path, hub.files()[path].swapcase())
+    return hub.files()[path]
+
+
 @pytest.mark.usefixtures("no_verify")
-def test_what_others_changed_is_mended_under_the_same_tag(built_sample: Path, hub: WritableHub) -> None:
+def test_what_others_changed_is_named_and_kept(built_sample: Path, hub: WritableHub) -> None:
     first = send(built_sample, hub)
     shard = next(path for path in hub.files() if path.endswith(".parquet"))
-    for path in ("README.md", shard):  # to the same size, which git and LFS tell in their own ways
-        hub.repository.commit_file(path, hub.files()[path].swapcase())
+    edited = {path: edit(hub, path) for path in ("README.md", shard)}
+    hub.repository.commit_file("notes.txt", b"by people")
+    head = hub.sha()
     report = send(built_sample, hub)
-    assert list(report.changes.replaced) == ["README.md", shard]
+    assert hub.sha() == head
+    assert list(report.changes.kept) == ["README.md", shard]
+    assert {"= README.md", f"= {shard}", "notes.txt"} <= {line.strip() for line in str(report).splitlines()}
+    assert edited.items() <= hub.files().items()
     assert hub.sha(TAG) == first.commit
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_what_others_changed_is_replaced_where_that_is_asked_for(
+    built_sample: Path, hub: WritableHub
+) -> None:
+    first = send(built_sample, hub)
+    shard = next(path for path in hub.files() if path.endswith(".parquet"))
+    for path in ("README.md", shard):
+        edit(hub, path)
+    report = send(built_sample, hub, overwrite=True)
+    assert list(report.changes.replaced) == ["README.md", shard]
+    assert published_files(built_sample).items() <= hub.files().items()
+    assert hub.sha(TAG) == first.commit
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_what_others_and_the_release_change_is_a_conflict(
+    built_sample: Path, built_next: Path, hub: WritableHub
+) -> None:
+    send(built_sample, hub)
+    theirs = edit(hub, "README.md")
+    before, head = len(hub.requests), hub.sha()
+    message = refusal(built_next, hub)
+    assert "README.md: changed on the Hub by others" in message
+    assert "--overwrite" in message
+    assert "! README.md" in str(send(built_next, hub, dry_run=True))
+    assert {request.method for request in hub.requests[before:]} <= {"GET", "HEAD"}
+    assert (hub.sha(), hub.files()["README.md"]) == (head, theirs)
+    send(built_next, hub, overwrite=True)
+    assert published_files(built_next).items() <= hub.files().items()
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_a_card_that_was_there_first_is_not_written_over(built_sample: Path, hub: WritableHub) -> None:
+    hub.repository.commit_file("README.md", b"# by people")
+    assert "README.md" in refusal(built_sample, hub)
+    send(built_sample, hub, overwrite=True)
+    assert hub.files()["README.md"] == (built_sample / "README.md").read_bytes()
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_names_of_others_are_printed_escaped(built_sample: Path, hub: WritableHub) -> None:
+    hub.repository.commit_file("\x1b]0;owned\x07.txt", b"by people")
+    report = str(send(built_sample, hub))
+    assert "\x1b" not in report
+    assert "\\x1b]0;owned" in report
 
 
 @pytest.mark.parametrize("path", ["ImageNet3D.py", "pose/train-00000-of-00001.parquet"])
@@ -298,16 +422,22 @@ def test_files_that_would_spoil_the_release_are_named(
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_a_damaged_manifest_of_the_repository_is_not_guessed_at(built_sample: Path, hub: WritableHub) -> None:
-    hub.repository.commit_file(MANIFEST, b"[")
-    assert "cannot be read" in refusal(built_sample, hub)
+@pytest.mark.parametrize("data", [b"[", b"{}", b'{"files": []}', b'{"files": {"../up": {}}}', b"[" * 10**5])
+def test_a_damaged_manifest_of_the_repository_is_not_guessed_at(
+    data: bytes, built_sample: Path, hub: WritableHub
+) -> None:
+    hub.repository.commit_file(MANIFEST, data)
+    message = refusal(built_sample, hub)
+    assert f"{MANIFEST} at main" in message
+    assert "repository's history" in message
 
 
-def test_categories_whose_ids_may_move_are_refused(tmp_path: Path) -> None:
+def test_categories_whose_ids_may_move_are_refused(hub: WritableHub, tmp_path: Path) -> None:
     raw = RawTreeWriter().sound("bed").sound("spaceship").zip(tmp_path / "raw.zip")
     build(raw, tmp_path / "out", configs=["classification"], workers=1)
-    with pytest.raises(PublishError, match=r"1 categories are unknown.*LATER_CATEGORIES"):
-        read_release(tmp_path / "out")
+    message = refusal(tmp_path / "out", hub)
+    assert "1 categories are unknown" in message
+    assert "LATER_CATEGORIES" in message
 
 
 def test_a_folder_that_is_not_whole_is_refused(built_sample: Path, hub: WritableHub, tmp_path: Path) -> None:
@@ -318,7 +448,101 @@ def test_a_folder_that_is_not_whole_is_refused(built_sample: Path, hub: Writable
     message = refusal(out, hub)
     assert "README.md" in message
     assert "not published" in message
+    assert {request.method for request in hub.requests} <= {"GET", "HEAD"}
+
+
+def test_notes_stop_nothing(hub: WritableHub, tmp_path: Path) -> None:
+    """A split of one row is no fault of the build."""
+    out = tmp_path / "ImageNet3D"
+    build(RawTreeWriter().sound().folder(tmp_path / "raw"), out, workers=1)
+    assert {problem.code for problem in verify(out, workers=1)} == {"viewer_lone_value"}
+    assert send(out, hub).commit == hub.sha()
+
+
+@pytest.mark.parametrize("path", ["README.md", "croissant.json"])
+@pytest.mark.usefixtures("no_verify")
+def test_a_card_that_changed_after_it_was_verified(
+    path: str, built_sample: Path, hub: WritableHub, tmp_path: Path
+) -> None:
+    out = shutil.copytree(built_sample, tmp_path / "ImageNet3D")
+    (out / path).write_bytes((out / path).read_bytes() + b" ")
+    assert "changed after it was verified" in refusal(out, hub)
+
+
+LAB = "lab/Poses"
+
+
+def test_a_lab_publishes_to_its_own_repository(built_sample: Path, tmp_path: Path) -> None:
+    """Its card loads its data, and what is there is verified by the manifest that was published."""
+    with serve_writable(tmp_path / "hub", LAB, exists=False) as hub:
+        publish(built_sample, LAB, token=TOKEN, endpoint=hub.endpoint, workers=1)
+        files = hub.files()
+        card = files["README.md"].decode()
+        assert f'load_dataset("{LAB}", "pose"' in card
+        assert f'load_dataset("{REPO}"' not in card
+        assert f"datasets/{LAB}" in files["croissant.json"].decode()
+        named = [line for text in (card, files["croissant.json"].decode()) for line in text.splitlines()]
+        assert all(ImageNet3D.RAW_ARCHIVE in line for line in named if REPO in line)
+
+        download = (
+            "from huggingface_hub import snapshot_download\n"
+            f"print(snapshot_download({LAB!r}, repo_type='dataset', local_dir={str(tmp_path / 'local')!r}))"
+        )
+        environment = hub.environment(tmp_path / "home", TOKEN)
+        subprocess.run([sys.executable, "-c", download], env=environment, check=True, timeout=120)
+    assert verify(tmp_path / "local", workers=1) == []
+    with (tmp_path / "local" / "README.md").open("ab") as opened:
+        opened.write(b"more")
+    assert {problem.code for problem in verify(tmp_path / "local", workers=1)} == {"checksum_differs"}
+
+
+@pytest.mark.usefixtures("no_verify")
+def test_the_benchmark_is_sent_where_it_is_asked_for(built_sample: Path, hub: WritableHub) -> None:
+    """Also when the version has its tag: it is no part of that, and stays when the next is published."""
+    first = send(built_sample, hub)
+    assert release.BENCHMARK not in hub.files()
+    report = send(built_sample, hub, benchmark=True)
+    assert report.changes.to_send.keys() == {release.BENCHMARK}
+    source = (PROJECT / "dataset_card" / release.BENCHMARK).read_bytes()
+    assert hub.files()[release.BENCHMARK] == source
+    assert hub.sha(TAG) == first.commit != hub.sha()
+    assert not send(built_sample, hub).changes
+    assert hub.files()[release.BENCHMARK] == source
+
+
+def test_a_machine_that_is_offline_is_told_at_once(
+    built_sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository, "PAUSES", ())
+    paused = []
+    monkeypatch.setattr(time, "sleep", paused.append)
+    for dry_run in (True, False):
+        with pytest.raises(PublishError, match=r"127\.0\.0\.1:9 cannot be reached"):
+            publish(built_sample, REPO, token=TOKEN, endpoint="http://127.0.0.1:9", dry_run=dry_run)
+    assert paused == []
+
+
+@pytest.mark.parametrize("version", ["9.9", "1.0.0\x1b]0;owned\x07", "v1.0.0", 1, None, ["1.0.0"]])
+def test_a_version_has_a_form(version: Any, built_sample: Path, hub: WritableHub, tmp_path: Path) -> None:
+    out = with_version(built_sample, tmp_path, version)
+    with pytest.raises(DamagedError, match="version") as caught:
+        send(out, hub)
+    assert "\x1b" not in str(caught.value)
     assert not hub.requests
+
+
+def test_a_version_is_the_one_that_was_built(built_sample: Path, hub: WritableHub, tmp_path: Path) -> None:
+    message = refusal(with_version(built_sample, tmp_path, "9.9.9"), hub)
+    assert "version_differs" in message
+    assert not hub.repository.tags
+
+
+def with_version(built: Path, folder: Path, version: Any) -> Path:
+    """A copy whose manifest names another version."""
+    out = shutil.copytree(built, folder / "ImageNet3D")
+    manifest = json.loads((out / MANIFEST).read_text("utf-8"))
+    (out / MANIFEST).write_text(json.dumps({**manifest, "version": version}), "utf-8")
+    return out
 
 
 @pytest.mark.usefixtures("no_verify")
@@ -362,6 +586,7 @@ def test_without_a_token_the_command_says_how_to_get_one(
 )
 @pytest.mark.usefixtures("no_verify")
 def test_tokens_without_rights(token: str, message: str, built_sample: Path, hub: WritableHub) -> None:
+    hub.repository.gate = TOKEN
     text = refusal(built_sample, hub, token=token)
     assert message in text
     assert REPO in text

@@ -1,0 +1,107 @@
+"""What is to be published: the files of a built folder, written for the repository they will stand in."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from huggingface_hub.hf_api import RepoFile
+
+import dataset_card
+from processing.built import MANIFEST, Listed, Manifest
+from processing.card.repository import NAMING, for_repository
+from processing.publish.repository import PublishError
+
+# Registers the dataset as a benchmark: the Hub's list of evaluation frameworks must know it first. It is no
+# part of a version, so that it may be sent when that has its tag.
+BENCHMARK = "eval.yaml"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a path of the repository is to hold: a file on this machine, or bytes."""
+
+    source: Path | bytes
+    size: int
+    sha256: str
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> "Content":
+        """Content that is on no disk."""
+        return cls(data, len(data), hashlib.sha256(data).hexdigest())
+
+    @cached_property
+    def blob_id(self) -> str:
+        """What git calls it: for small contents, which git keeps."""
+        data = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+    def is_in(self, file: RepoFile) -> bool:
+        """Whether the Hub's file has this content; what git keeps is known by its git id alone."""
+        if file.size != self.size:
+            return False
+        return file.lfs.sha256 == self.sha256 if file.lfs is not None else file.blob_id == self.blob_id
+
+
+@dataclass(frozen=True)
+class Release:
+    """All that is to be published, by path, and its version."""
+
+    version: str
+    contents: Mapping[str, Content]
+
+    @property
+    def tag(self) -> str:
+        """The name of the version in the repository."""
+        return f"v{self.version}"
+
+    def tagged(self) -> "Release":
+        """What the tag stands for: all but the benchmark."""
+        return replace(self, contents={p: c for p, c in self.contents.items() if p != BENCHMARK})
+
+
+def read_release(folder: Path, manifest: Manifest, repo: str, benchmark: bool = False) -> Release:
+    """What a built folder's manifest lists, and the manifest to publish with it.
+
+    Args:
+        folder: the built folder.
+        manifest: of it.
+        repo: where it will stand: the card and Croissant name that repository.
+        benchmark: whether to send `BENCHMARK` too.
+
+    Raises:
+        OSError: if a file cannot be read.
+        PublishError: if it has categories whose label ids may still move, a file changed since it was
+            verified, or this installation has no `BENCHMARK`.
+    """
+    if unknown := manifest.findings.get("category_unknown"):
+        raise PublishError(
+            f"{folder}: {unknown} categories are unknown to the code that built it, so their label ids may "
+            "still move; append them to ImageNet3D.LATER_CATEGORIES, build again and publish"
+        )
+    contents = {path: Content(folder / path, e.size, e.sha256) for path, e in manifest.files.items()}
+    for path in contents.keys() & set(NAMING):
+        contents[path] = _for_repository(folder, path, contents[path], repo)
+    rows = {path: entry.rows for path, entry in manifest.files.items()}
+    listed = {path: Listed(c.size, c.sha256, rows.get(path, 0)) for path, c in contents.items()}
+    contents[MANIFEST] = Content.of_bytes(replace(manifest, files=listed).to_json())
+    if benchmark:
+        contents[BENCHMARK] = Content.of_bytes(_benchmark())
+    return Release(manifest.version, dict(sorted(contents.items())))
+
+
+def _for_repository(folder: Path, path: str, built: Content, repo: str) -> Content:
+    """A file that names its repository; only what was verified is rewritten."""
+    found = Content.of_bytes((folder / path).read_bytes())
+    if found.sha256 != built.sha256:
+        raise PublishError(f"{folder / path}: changed after it was verified; build again and publish")
+    return Content.of_bytes(for_repository(path, found.source, repo))
+
+
+def _benchmark() -> bytes:
+    source = Path(dataset_card.__file__).with_name(BENCHMARK)
+    try:
+        return source.read_bytes()
+    except FileNotFoundError:
+        raise PublishError(f"--benchmark: {source} is not there; leave the option out") from None
