@@ -355,7 +355,8 @@ def crop(raw: str, out: str, mode: str, size: tuple[int, int], target_distance: 
 def preview(source: str, page: str, per_category: int, seed: int, **selected: Any) -> None:
     """Write PAGE, one HTML file: pictures with box, mesh and axes drawn on, plots, and what was left out.
 
-    The options choose what all of the page is about, its plots and books too.
+    The options choose what all of the page is about, its plots and books too. PAGE may be a pipe or
+    /dev/stdout; a file that is there is replaced if it is an earlier page, and left alone otherwise.
     """
     from processing.preview.command import write_preview
     from processing.preview.selection import Selection

@@ -383,8 +383,12 @@ class Run:
         marker = {"key": self.key, **result.to_dict()}
         write_whole(self.marker(result.name), json.dumps(marker, indent=1).encode())
 
-    def finished(self, name: str) -> ShardResult | None:
-        """The result of a task that is done, if its files still are what was written; else None."""
+    def finished(self, name: str, folders: Iterable[str] = ()) -> ShardResult | None:
+        """The result of a task that is done, if its files still are what was written; else None.
+
+        Args:
+            folders: inside the folder, that its files are in; a store is asked for all of them at once.
+        """
         marker = self.marker(name)
         try:
             data = Field.parse(str(marker), read_file(marker, _MAX_BYTES))
@@ -393,8 +397,19 @@ class Run:
             result = ShardResult.from_field(data)
         except (FileNotFoundError, DamagedError):
             return None
-        whole = result.name == name and all(is_whole(self.folder, f) for f in result.files.values())
+        states = states_below(self.folder, folders) if not isinstance(self.folder, Path) else {}
+        files = result.files.values()
+        whole = result.name == name and all(is_whole(self.folder, f, states.get(f.path)) for f in files)
         return result if whole else None
+
+
+def states_below(folder: Place, folders: Iterable[str]) -> dict[str, FileState]:
+    """Path inside a folder -> state, of the files in some folders of it."""
+    return {
+        f"{inside}/{path}": state
+        for inside in folders
+        for path, state in files_below(folder / inside).items()
+    }
 
 
 @dataclass(frozen=True)

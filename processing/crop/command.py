@@ -188,10 +188,10 @@ def write_category(
     """
     split, category = SPLITS[entries[0].split], entries[0].category
     name = f"{split}-{category}"
-    if (done := work.finished(name)) is not None:
+    folders = {kind: f"{split}/{kind}/{category}" for kind in ("images", "annotations", "lists")}
+    if (done := work.finished(name, folders.values())) is not None:
         return done
     result = ShardResult(name, entries[0].split, entries[0].known)
-    folders = {kind: f"{split}/{kind}/{category}" for kind in ("images", "annotations", "lists")}
     files = CategoryFiles(work, name, folders.values())
     names = write_crops(release, entries, options, files, folders, result)
     if names:

@@ -14,9 +14,10 @@ name.
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from processing.built import BuildError, Run
+from processing.built import BuildError, Run, states_below
 from processing.ledger import WrittenFile
 from processing.runtime.store import (
     UNFINISHED,
@@ -84,8 +85,9 @@ class CategoryFiles:
 
     def __init__(self, work: Run, name: str, folders: Iterable[str]) -> None:
         self._work, self._name = work, name
+        self._folders = tuple(folders)
         self._list = work.folder / HIDDEN / "names" / f"{name}.json"
-        there = {f"{folder}/{file}" for folder in folders for file in names_in(work.folder / folder)}
+        there = {f"{folder}/{file}" for folder in self._folders for file in names_in(work.folder / folder)}
         own = _read(self._list)  # after that: another worker may be at the same task, and names files first
         self._earlier, self._strangers = there.intersection(own), there.difference(own)
         self._waiting: dict[str, bytes] = {}
@@ -127,6 +129,10 @@ class CategoryFiles:
         self.flush()
         if left := self._earlier.difference(self.written):
             remove(self._work.folder, sorted(left))
+        if isinstance(self._work.folder, StorePath):  # by their tags it is known that they are whole
+            for path, state in states_below(self._work.folder, self._folders).items():
+                if path in self.written:
+                    self.written[path] = replace(self.written[path], tag=state.tag)
 
 
 def _write(path: Place, data: bytes) -> None:

@@ -484,16 +484,6 @@ def _checker(rng: np.random.Generator, width: int, height: int) -> NDArray[np.fl
     return _blend(squares, color, color * 0.88)
 
 
-def _clouds(rng: np.random.Generator, width: int, height: int) -> NDArray[np.float64]:
-    """Noise at three scales, each half as strong as the one before."""
-    share = np.zeros((height, width))
-    for octave in range(3):
-        coarse = rng.random((4 << octave, 4 << octave), dtype=np.float32)
-        smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-        share += np.asarray(smooth) * 0.5 ** (octave + 1)
-    return _blend(np.clip(share, 0, 1), _pastel(rng), _pastel(rng) * 0.75)
-
-
 def _room(rng: np.random.Generator, width: int, height: int) -> NDArray[np.float64]:
     """A wall that darkens upwards and a tiled floor that recedes towards it."""
     y, x = _grid(width, height)
@@ -507,30 +497,9 @@ def _room(rng: np.random.Generator, width: int, height: int) -> NDArray[np.float
     return np.where((y > horizon)[..., None], _blend(tiles, floor * 0.95, floor * 0.78), upright)
 
 
-def _stripes(rng: np.random.Generator, width: int, height: int) -> NDArray[np.float64]:
-    y, x = np.mgrid[:height, :width]
-    angle, period = rng.uniform(0, TWO_PI), rng.uniform(20, 60)
-    wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * TWO_PI / period)
-    return _blend((1 + np.tanh(wave * 4)) / 2, _pastel(rng), _pastel(rng))
-
-
-def _dots(rng: np.random.Generator, width: int, height: int) -> NDArray[np.float64]:
-    """Soft discs of light, as out of focus lamps make them."""
-    y, x = np.mgrid[:height, :width]
-    picture = np.broadcast_to(_pastel(rng) * 0.85, (height, width, 3))
-    for center_x, center_y, size in rng.random((14, 3)):
-        radius = (0.04 + 0.1 * size) * min(width, height)
-        distance = np.hypot(x - center_x * width, y - center_y * height)
-        picture = _blend(0.6 * np.clip(radius - distance, 0, 2) / 2, picture, _pastel(rng))
-    return picture
-
-
 # Each draws (height, width, 3), RGB about [0, 1].
 BACKGROUNDS: Sequence[Callable[[np.random.Generator, int, int], NDArray[np.float64]]] = (
     _gradient,
     _checker,
-    _clouds,
     _room,
-    _stripes,
-    _dots,
 )

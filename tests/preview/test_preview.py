@@ -32,6 +32,7 @@ from ImageNet3D import Annotation, Entry, ObjectAnnotation, Picture, RawTree, Re
 from processing.__main__ import main
 from processing.card.plots import Statistics, draw_plots
 from processing.preview import command as preview
+from processing.preview import page as page_of_cards
 from processing.preview.cards import long_side
 from processing.preview.command import write_preview
 from processing.preview.raw import RawSource
@@ -164,6 +165,18 @@ def real_page(real_zip, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "preview.html"
     write_preview(str(real_zip), path)
     return Page(path)
+
+
+@pytest.fixture
+def plots():
+    """Asked for by tests of pages that must have their plots."""
+
+
+@pytest.fixture(autouse=True)
+def no_plots(request, monkeypatch):
+    """To draw them takes most of the time of a small page; sample_page has them."""
+    if "plots" not in request.fixturenames:
+        monkeypatch.setattr(page_of_cards, "draw_plots", lambda statistics: [])
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -517,7 +530,7 @@ def test_an_axis_that_would_reach_the_camera_stays_in_front_of_it(tmp_path):
 
 
 @pytest.mark.parametrize("size", [1e200, 1.7e308])
-def test_a_huge_box_is_shown_and_counted(tmp_path, size):
+def test_a_huge_box_is_shown_and_counted(plots, tmp_path, size):
     write_picture(tmp_path / "raw", "bed", "n1_0", [{"bbox": (-size, -size, size, size)} | POSE])
     for number in (1, 2):
         write_picture(tmp_path / "raw", "bed", f"n1_{number}", [{"bbox": (20, 10, 70, 60)} | POSE])
@@ -575,7 +588,7 @@ def test_a_box_of_any_kind_is_drawn(bbox, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [{"viewport": 1e308}, {"distance": 1e300}, {"px": -1e300}])
-def test_numbers_of_no_photograph_are_told(changes, tmp_path, recwarn):
+def test_numbers_of_no_photograph_are_told(plots, changes, tmp_path, recwarn):
     write_picture(tmp_path / "raw", "bed", "n1_0", [{"bbox": (20, 10, 70, 60)} | POSE | changes])
     write_cube(tmp_path / "raw", "bed")
     (card,) = shown(tmp_path / "raw", tmp_path).cards
@@ -814,7 +827,7 @@ def test_more_objects_get_smaller_pictures():
     assert (sides[0], long_side(500), sides[-1]) == (640, 420, 320)
 
 
-def test_same_input_same_bytes(sample_folder, tmp_path):
+def test_same_input_same_bytes(plots, sample_folder, tmp_path):
     for name in ("one.html", "other.html"):
         write_preview(str(sample_folder), tmp_path / name, 1, Selection(categories=FEW))
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "other.html").read_bytes()
@@ -956,7 +969,7 @@ def test_a_fault_of_this_program_is_no_wrong_usage(tmp_path, monkeypatch):
     assert result.exit_code == 1
 
 
-def test_names_with_dollars_are_text(tmp_path):
+def test_names_with_dollars_are_text(plots, tmp_path):
     out = write_shard(tmp_path / "built", names=[r"$\frac{$/n1_1"])
     assert shown(out, tmp_path).sections == [r"$\frac{$"]
 
@@ -992,7 +1005,7 @@ def test_per_category_must_be_positive(sample_folder, tmp_path):
 
 def test_says_what_to_install(sample_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(preview, "find_spec", lambda name: None if name == "matplotlib" else object())
-    with pytest.raises(ImportError, match=r"needs matplotlib: pip install imagenet3d\[demo\]"):
+    with pytest.raises(ImportError, match=r"needs matplotlib: pip install imagenet3d-datasets\[demo\]"):
         write_preview(str(sample_folder), tmp_path / "page.html")
 
 

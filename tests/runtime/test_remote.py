@@ -560,6 +560,8 @@ class TestCrop:
         s3.requests.clear()
         assert str(write_crop_tree(raw, f"s3://{bucket}/crops", options, 1)) == str(report)
         assert [request.key for request in s3.seen("PUT", r"JPEG|npz|mesh")] == []
+        of_crops = [r for method in ("GET", "HEAD") for r in s3.seen(method, r"/crops/.*(JPEG|npz)\?")]
+        assert of_crops == []  # that they are whole is known by listing them
 
     def test_goes_on_after_a_failure(
         self, s3: ObjectStore, raw: str, bucket: str, local: Path, no_patience: None

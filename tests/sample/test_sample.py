@@ -157,6 +157,7 @@ def test_box_is_the_extent_of_the_projected_mesh_within_the_picture(tree):
     assert checked > 80
 
 
+@pytest.mark.slow
 def test_objects_fill_their_outlines_and_nothing_else(tree, empty_scenes):
     overlaps = []
     for picture, annotations in wholly_posed(tree):
