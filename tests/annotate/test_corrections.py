@@ -394,7 +394,7 @@ def corrected(sample_folder, tmp_path_factory):
     report = build(
         str(sample_folder),
         folder / "out",
-        configs=["pose", "captions"],
+        configs=["pose", "classification", "captions"],
         corrections=[file],
         workers=1,
     )
@@ -458,6 +458,7 @@ def test_the_folder_publishes_them_and_verifies_with_the_raw_release(corrected, 
     file, out, _ = corrected
     assert (out / "corrections.jsonl").read_text("utf-8") == corrections_text(read_corrections(file))
     assert "corrections.jsonl" in json.loads((out / "imagenet3d_manifest.json").read_text("utf-8"))["files"]
+    assert "## Errata" in (out / "README.md").read_text("utf-8")
     assert verify(out, str(sample_folder), workers=1) == []
 
 
