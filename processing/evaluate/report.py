@@ -137,7 +137,7 @@ class Report:
         if population.note:
             lines.append(("but", population.note))
         if self.aside:
-            lines.append(("not counted", f"{self.aside:,} predictions of objects outside the population"))
+            lines.append(("not counted", f"of objects outside the population {self.aside:,} predicted"))
         return tabulate(lines, tablefmt="plain")
 
     def _main_headers(self) -> list[str]:

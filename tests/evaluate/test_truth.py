@@ -176,7 +176,11 @@ def test_the_population_is_fixed_and_named_by_a_checksum(dataset, rows, tmp_path
     assert (report.population.objects, report.population.keys_sha256) == (4, wanted)
     assert report.aside == 2
     assert "no ignore flag" in report.population.note  # pose cannot tell it
-    for text in ("benchmark: status good", f"4, SHA-256 of the keys {wanted}", "2 predictions of objects"):
+    for text in (
+        "benchmark: status good",
+        f"4, SHA-256 of the keys {wanted}",
+        "outside the population 2 predicted",
+    ):
         assert text in str(report).replace("  ", " ")
     every = score(write(tmp_path / "predictions.csv", rows), dataset)
     assert (every.population.objects, every.aside, every.population.note) == (6, 0, "")
