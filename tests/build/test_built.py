@@ -31,7 +31,7 @@ from processing.built import (
     read_manifest,
     strangers,
 )
-from processing.card import card
+from processing.card import pages
 from processing.ledger import ShardResult
 from processing.runtime import tasks
 from processing.runtime.store import PlaceError, StoreError, files_below, place
@@ -273,7 +273,7 @@ class TestFolders:
     def test_what_the_card_is_made_of_is_looked_for_first(
         self, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("processing.build.command.TEMPLATE", card.TEMPLATE.with_name("absent.md"))
+        monkeypatch.setattr("processing.build.command.MADE_OF", (pages.SOURCES / "absent.md",))
         with pytest.raises(BuildError, match=r"absent\.md: is missing; install the package again"):
             build(raw, tmp_path / "out", workers=1)
         assert not (tmp_path / "out").exists()
