@@ -32,6 +32,8 @@ The raw release is a zip, or the same tree unpacked, with or without a top folde
 Imports stand one a line: the script loader of `datasets` < 4 scans them with a regular expression.
 """
 
+from __future__ import annotations
+
 import bisect
 import copy
 import errno
@@ -272,190 +274,8 @@ def config_features(config: str, categories: Sequence[str] = CATEGORIES) -> data
 
 
 # --------------------------------------------------------------------------------------------------------
-# What may be wrong with a release, and what is done about it
+# Errors of the whole release
 # --------------------------------------------------------------------------------------------------------
-
-KEPT = "kept"  # the row stays, the finding is a note
-LEFT_OUT = "left out"  # of every config
-NO_POSE = "left out of pose"  # an object without a usable pose: a box in captions, counted in num_objects
-
-
-@dataclass(frozen=True)
-class Reason:
-    """What may be odd, and what is done about it.
-
-    Attributes:
-        code: stable; never renamed once published.
-        decision: `KEPT`, `LEFT_OUT` or `NO_POSE`.
-        rule: what was found, in words.
-        why: of what is left out, why no column could hold it.
-    """
-
-    code: str
-    decision: str
-    rule: str
-    why: str = ""
-
-
-# fmt: off
-_REASONS = (
-    # members of an archive
-    Reason("member_unsafe_path", LEFT_OUT, "a path is absolute, climbs out with '..' or has a backslash",
-           "it names nothing inside the release, so no picture, annotation or list has it"),
-    Reason("member_link", LEFT_OUT, "a member is a symbolic link",
-           "it has no content of its own, and what it leads to is not in the zip"),
-    Reason("member_encrypted", LEFT_OUT, "a member is encrypted", "its content cannot be read"),
-    Reason("member_compression", LEFT_OUT, "a member is neither stored nor deflated",
-           "its content cannot be read on every Python"),
-    Reason("member_duplicate", KEPT, "a member stands twice with the same content; one is used"),
-    Reason("member_conflict", LEFT_OUT, "a member stands twice with different contents; none is used",
-           "a row has one picture and one annotation, and nothing tells which of the two is true"),
-    Reason("member_damaged", LEFT_OUT, "a member cannot be read back: bad checksum, broken or cut-off data",
-           "the picture, annotation or list that it was is lost"),
-    # names and lists
-    Reason("name_collision", KEPT, "two names differ in case or Unicode form only"),
-    Reason("file_unexpected", LEFT_OUT, "a name does not belong in images/, annotations/, lists/ or CAD/",
-           "no list names it and no column is made of it"),
-    Reason("category_unknown", KEPT, "a category is none of CATEGORIES; its label stands behind theirs"),
-    Reason("list_not_text", LEFT_OUT, "a list is not UTF-8 text", "no image id can be read from it"),
-    Reason("list_bom", KEPT, "a list begins with a byte order mark"),
-    Reason("list_crlf", KEPT, "a list has Windows line ends"),
-    Reason("list_blank_line", KEPT, "a list has a blank line before its end"),
-    Reason("list_bad_id", LEFT_OUT, "an image id has a path separator or a control character, or is dots",
-           "no picture of its category can have that name"),
-    Reason("list_duplicate", KEPT, "an image id stands twice in a list; it is read once"),
-    Reason("list_both_splits", LEFT_OUT, "an image id is in both splits; it stays in validation only",
-           "its row is in validation, and a second one in train would leak it"),
-    Reason("picture_unlisted", LEFT_OUT, "a picture or annotation is in no list",
-           "every config of pictures is divided into splits, and it is in neither"),
-    # pictures
-    Reason("picture_missing", LEFT_OUT, "a listed picture does not exist",
-           "every row of these configs is a picture, and there is none"),
-    Reason("picture_empty", LEFT_OUT, "a picture has no bytes",
-           "every row of these configs is a picture, and there is none"),
-    Reason("picture_too_large", LEFT_OUT, "a picture exceeds the limit of bytes or pixels",
-           "a row group has room for 100 MB, and Pillow refuses to decode that many pixels"),
-    Reason("picture_unreadable", LEFT_OUT, "the bytes are no JPEG, PNG or WebP picture",
-           "an image column that cannot be decoded ends every loop over its rows"),
-    Reason("picture_truncated", LEFT_OUT, "the end is missing (JPEG end marker, PNG IEND, RIFF length)",
-           "an image column that cannot be decoded ends every loop over its rows"),
-    Reason("picture_orientation", KEPT, "the tag was set to 1: annotations refer to stored pixels"),
-    Reason("picture_orientation_stuck", LEFT_OUT, "a picture is turned by a tag that could not be set to 1",
-           "an image column would show it turned, with box and centre in the wrong place"),
-    Reason("picture_format", KEPT, "a picture is a PNG or WebP in a .JPEG name"),
-    Reason("picture_mode", KEPT, "a picture is grey, CMYK, palette or has transparency"),
-    Reason("picture_undecodable", KEPT, "the pixels cannot be decoded; no object of it is in object_centric"),
-    Reason("picture_size_differs", KEPT, "the annotation names another size; the picture's own is used"),
-    # annotation files
-    Reason("annotation_missing", LEFT_OUT, "a listed picture has no annotation",
-           "how many objects the picture has is unknown, and every config says so"),
-    Reason("annotation_too_large", LEFT_OUT, "an annotation exceeds the limit of bytes or objects",
-           "a row group of captions would have no room for its objects"),
-    Reason("annotation_not_npz", LEFT_OUT, "an annotation is no zip of arrays, or is damaged",
-           "no object can be read from it"),
-    Reason("annotation_not_array", LEFT_OUT, "an annotation does not hold the object array 'annotations'",
-           "no object can be read from it"),
-    Reason("annotation_forbidden", LEFT_OUT, "a pickle asks for more than numbers, text and numpy arrays",
-           "no object can be read from it without executing what it asks for"),
-    Reason("annotation_empty", KEPT, "an annotation has no objects"),
-    # objects
-    Reason("key_unknown", KEPT, "objects have a key that no column is made of; counted once a release"),
-    Reason("object_not_dict", LEFT_OUT, "an object is not a dict", "it has no named values, so no box"),
-    Reason("class_differs", KEPT, "an object's class is not its folder's category, which is the label"),
-    Reason("bbox_missing", LEFT_OUT, "an object has no box",
-           "bbox has four numbers: pyarrow before 26 cannot read a null list of fixed length"),
-    Reason("bbox_wrong_type", LEFT_OUT, "a box is not four numbers",
-           "bbox has four numbers: pyarrow before 26 cannot read a null list of fixed length"),
-    Reason("bbox_not_finite", LEFT_OUT, "a box has NaN or infinite numbers",
-           "bbox has four finite numbers: statistics of the viewer fail on others"),
-    Reason("bbox_inverted", KEPT, "a box has x2 <= x1 or y2 <= y1; it is kept as annotated"),
-    Reason("bbox_outside", KEPT, "a box lies wholly outside its picture; it is kept as annotated"),
-    Reason("bbox_leaves_picture", KEPT, "a box leaves its picture; it is kept as annotated"),
-    Reason("pose_missing", NO_POSE, "an object has a box and no pose at all",
-           "a row of pose is three angles; the object's row is in captions, with null for them"),
-    Reason("pose_incomplete", NO_POSE, "an object lacks one or two of the angles, or all with a place",
-           "a row of pose is three angles; the object's row is in captions, with null for what lacks"),
-    Reason("pose_wrong_type", NO_POSE, "an angle is not a number; it becomes null",
-           "a column of float64 holds numbers, and a row of pose is three angles"),
-    Reason("pose_not_finite", NO_POSE, "an angle is NaN or infinite; it becomes null",
-           "it is no angle, and statistics of the viewer fail on such numbers"),
-    Reason("angle_outside_range", KEPT, "an angle is outside [0, 2π]; kept as annotated, modulo 2π"),
-    Reason("angle_beyond_two_turns", KEPT, "an angle is beyond 4π in size; are these degrees?"),
-    Reason("place_missing", KEPT, "a posed object lacks distance, px, py, viewport or cad_index; it is null"),
-    Reason("place_wrong_type", KEPT, "a distance, px, py or viewport is not a number; it becomes null"),
-    Reason("place_not_finite", KEPT, "a distance, px, py or viewport is NaN or infinite; it becomes null"),
-    Reason("viewport_not_positive", KEPT, "a viewport is not positive; it is kept as annotated"),
-    Reason("cad_index_invalid", KEPT, "a cad_index is not a whole number of 32 bits; it becomes null"),
-    Reason("cad_mesh_missing", KEPT, "the release has no mesh of that cad_index"),
-    Reason("status_unknown", KEPT, "an object_status is none of the four words; it becomes null"),
-    Reason("density_unknown", KEPT, "dense is neither dense_yes nor dense_no; it becomes null"),
-    Reason("ignore_set", KEPT, "an object carries the old ignore flag; it is left out of object_centric"),
-    Reason("ignore_invalid", KEPT, "an ignore flag is not a number from 0; it counts as not set"),
-    Reason("size_invalid", KEPT, "a height or width is not a whole number from 1; it is not compared"),
-    # corrections
-    Reason("corrected", KEPT, "a correction changes the object, or says whether it is left out"),
-    Reason("corrected_left_out", LEFT_OUT, "a correction leaves the object out",
-           "a person decided so; corrections.jsonl says when and why"),
-    Reason("correction_overruled", KEPT, "someone else's later correction says otherwise, and wins"),
-    # meshes
-    Reason("mesh_too_large", LEFT_OUT, "a mesh exceeds the limit of bytes, vertices, triangles or drawing",
-           "the viewer cannot show such a row"),
-    Reason("mesh_damaged", LEFT_OUT, "the bytes are no OFF mesh, or its counts, faces and vertices disagree",
-           "a mesh column holds vertices and triangles, and these cannot be told"),
-    Reason("mesh_no_triangles", LEFT_OUT, "a mesh has no triangle", "a GLB file has no mesh without one"),
-    Reason("mesh_not_finite", LEFT_OUT, "a vertex is NaN, infinite or beyond the range of float32",
-           "GLB holds vertices as finite float32"),
-    # captions
-    Reason("caption_wrong_type", LEFT_OUT, "a caption is not text", "a caption column holds text"),
-    Reason("caption_without_picture", LEFT_OUT, "a caption's picture or category is not in the release",
-           "every row of captions is a picture, and there is none"),
-    Reason("caption_conflict", LEFT_OUT, "a picture or category has another caption already, which is used",
-           "a row has one caption of its picture and one of its category"),
-)
-# fmt: on
-REASONS: Mapping[str, Reason] = MappingProxyType({reason.code: reason for reason in _REASONS})
-
-OF_CORRECTIONS = frozenset(code for code in REASONS if code.startswith("correct"))  # said, and not odd
-
-MAX_PICTURE_BYTES = 100 * 10**6  # a row group's limit
-MAX_PICTURE_PIXELS = 2**28 // 3  # past it Pillow, as it comes, warns of a decompression bomb
-MAX_ANNOTATION_BYTES = 2**20  # real ones have some 2 KB
-MAX_OBJECTS = 1000  # of a picture; a file of 1 MB can name one object 500,000 times
-MAX_LIST_BYTES = 2**22  # some 200,000 image ids; the whole release has less than half of that
-MAX_CAPTIONS_BYTES = 2**30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something odd in the release.
-
-    Attributes:
-        reason: a code of `REASONS`.
-        file: path inside the release.
-        object_index: position in the annotation, or None where the file as a whole is meant.
-        value: what was found, as short text.
-    """
-
-    reason: str
-    file: str
-    object_index: int | None = None
-    value: str = ""
-
-    @property
-    def decision(self) -> str:
-        """What is done about it: a constant of this module."""
-        return REASONS[self.reason].decision
-
-
-def shown(value: object) -> str:
-    """A value as short, printable text: hostile values may be huge or full of control characters."""
-    if isinstance(value, str):
-        text = value if len(value) <= 60 else value[:57] + "..."
-    elif value is None or isinstance(value, bool | int | float):
-        text = repr(value) if not isinstance(value, int) or value.bit_length() < 200 else "a huge integer"
-    else:
-        text = f"a {type(value).__name__.strip('_')}"
-    return text.encode("unicode_escape").decode("ascii")
 
 
 class ReleaseError(ValueError):
@@ -466,934 +286,347 @@ class UnansweredError(ConnectionError):
     """A store failed, also when asked again; the message names the file and the remedy."""
 
 
-def shown_error(error: BaseException) -> str:
-    """What went wrong, on one line."""
-    return " ".join(str(error).split())[:500] or type(error).__name__
-
-
-class Unusable(Exception):  # noqa: N818 - a verdict that the caller turns into a Finding
-    """One file cannot be used: carries the reason code and the value."""
-
-    def __init__(self, reason: str, value: str = "") -> None:
-        super().__init__(reason, value)
-        self.reason = reason
-        self.value = value
-
-
 # --------------------------------------------------------------------------------------------------------
-# The raw tree: a folder or a zip
+# The builder
 # --------------------------------------------------------------------------------------------------------
 
-TREE_FOLDERS = ("images", "annotations", "lists", "CAD", "captions")
+logger = datasets.utils.logging.get_logger(__name__)
+
+CHUNK = 64  # pictures: the unit of num_proc, of shuffling and of an Arrow table; some 7 MB
 
 
-@dataclass(frozen=True)
-class Listing:
-    """All files of a tree.
+@dataclass
+class ImageNet3DConfig(datasets.BuilderConfig):
+    """How to read the raw release.
 
     Attributes:
-        sizes: path inside the tree -> bytes.
-        fingerprint: hexadecimal; changes when any file is added, removed or changed.
-        findings: members that cannot be used.
+        data_dir: the raw release, a folder or a zip; without it the zip is downloaded from the Hub.
+        captions: a folder with JSON files of captions, or one such file; without it `captions/` inside or
+            beside the raw release is used.
+        raw_revision: branch, tag or commit of the Hub repository to download the zip from; by default its
+            newest version tag that this code reads, or else main.
+        seed: of the order of train.
+        corrections: a file of corrections, or several.
     """
 
-    sizes: Mapping[str, int]
-    fingerprint: str
-    findings: tuple[Finding, ...] = ()
+    captions: str | None = None
+    raw_revision: str | None = None
+    seed: int = 0
+    corrections: str | Sequence[str] = ()
+    fingerprint: str = field(default="", repr=False)
+    revision: Revision | None = field(default=None, repr=False)
+
+    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
+        """The cache key: names the release's state and this code, so that neither's older rows are served."""
+        code = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8).hexdigest()
+        if self.data_dir is not None:
+            state = fingerprint(RawTree(self.data_dir), self.captions, self.corrections)
+        else:
+            self.revision = find_revision(self.raw_revision)
+            state = self.revision.commit
+            if self.captions is not None:
+                state += f"-{_captions_fingerprint(caption_files(None, None, self.captions))}"
+            if self.corrections:
+                state += f"-{_corrections_digest(read_corrections(self.corrections))}"
+        self.fingerprint = f"{code}-{state}"
+        return super().create_config_id({**config_kwargs, "fingerprint": self.fingerprint}, custom_features)
 
 
-@contextmanager
-def _told(where: str, fs: fsspec.AbstractFileSystem) -> Iterator[None]:
-    """Name the file and the remedy where a store only says how it failed."""
-    try:
-        yield
-    except (FileNotFoundError, Unusable, ReleaseError, UnansweredError):
-        raise
-    except Exception as error:
-        if _is_local(fs):
-            raise
-        if isinstance(error, _NoRangesError):
-            raise ReleaseError(
-                f"{where}: {error}; download it first, then give the path of the file"
-            ) from error
-        raise UnansweredError(
-            f"{where}: {shown_error(error)}; also when asked again. {_remedy(error)}, then run the same "
-            "command again to go on"
-        ) from error
+class ImageNet3D(datasets.ArrowBasedBuilder):
+    """Rigid objects of ImageNet21k pictures with 2D boxes, 3D poses, quality labels and captions.
 
-
-class _NoRangesError(OSError):
-    """A server that only gives whole files."""
-
-
-# What a server means by its answer, and what to do.
-_ANSWERS: Mapping[int, tuple[str, str]] = MappingProxyType(
-    {
-        401: ("asks who you are", "Check the credentials, or ask for a new address if it is a signed one"),
-        403: ("refuses you", "Check the credentials, or ask for a new address if it is a signed one"),
-        404: ("has no such file", "Check the address"),
-        410: ("has no such file any more", "Check the address"),
-        429: ("has had too many requests", "Wait a few minutes"),
-    }
-)
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status behind an error of a file system; None where no server has answered."""
-    seen: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in seen:
-        response = getattr(cause, "response", None)
-        for status in (getattr(cause, "status", None), getattr(response, "status_code", None)):
-            if isinstance(status, int) and 400 <= status < 600:
-                return status
-        seen.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    return None
-
-
-def _remedy(error: BaseException) -> str:
-    """What to do about an error of a store."""
-    status = _status(error)
-    if status is not None and status >= 500:
-        return "The server is out of order; wait a while"
-    return _ANSWERS[status][1] if status in _ANSWERS else "Check the connection and the credentials"
-
-
-def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
-    return "file" in np.atleast_1d(fs.protocol)
-
-
-class RawTree:
-    """The raw release, read in place: a folder, or a zip that is never unpacked.
-
-    Instances are small and can be sent to other processes; each process opens the zip for itself.
-
-    Args:
-        path: a folder or a .zip, local or any fsspec URL, with or without the top folder.
-        storage_options: for the fsspec file system.
+    Configs: `pose` (default), `open_vocab_known`, `open_vocab_unknown`, `classification` and `captions`;
+    splits `train` and `validation`. `config_features` names the columns. The raw release that `data_dir`
+    names is read in place, zipped or not. See `ImageNet3DConfig` for the options.
 
     Raises:
-        ReleaseError: if there is no such tree, or the zip is cut off or holds none.
+        ReleaseError: if `data_dir` is no raw release, or captions are asked for and there are none.
+        PermissionError: without `data_dir`, if the Hub refuses the gated zip; says how to get access.
     """
 
-    def __init__(self, path: str, storage_options: Mapping[str, Any] | None = None) -> None:
-        self.path = os.fspath(path)
-        if not _is_unicode(self.path) or "\0" in self.path:
-            raise ReleaseError(
-                f"{self.path!a}: is no UTF-8, which not all libraries can open; rename the folder"
-            )
-        self.storage_options = dict(storage_options or {})
-        self._made: tuple[int, fsspec.AbstractFileSystem] | None = None
-        self._near: Mapping[str, bytes] | None = None
-        self._near_archive: zipfile.ZipFile | None = None
-        self._near_names: frozenset[str] = frozenset()
-        try:
-            self._location = fsspec.core.url_to_fs(self.path, **self.storage_options)[1]
-        except (ImportError, ValueError) as error:  # a package or protocol that is not there
-            raise ReleaseError(f"{self.path}: {error}") from error
-        self._is_local = _is_local(self._fs)
-        self._fs.invalidate_cache()  # what it listed before may have changed
-        info = self._found()
-        self.is_archive = info["type"] == "file"
-        if self.is_archive:
-            self._size, self._state = info["size"], _state(info)
-            if self._size is None:
-                raise ReleaseError(f"{self.path}: the server does not say how large it is; download it first")
-        with self._told(""):
-            self._top = self._find_top_member() if self.is_archive else self._find_top_folder()
+    VERSION = datasets.Version(__version__)
+    BUILDER_CONFIG_CLASS = ImageNet3DConfig
+    BUILDER_CONFIGS: ClassVar = [
+        ImageNet3DConfig(name=name, version=datasets.Version(__version__), description=text)
+        for name, text in DESCRIPTIONS.items()
+    ]
+    DEFAULT_CONFIG_NAME = DEFAULT_CONFIG
 
-    @property
-    def taken(self) -> str:
-        """The folder with images/ that is read, in words: it may lie below the given path."""
-        return f"{self.path}: {shown(self._top) or 'the top'} in the zip" if self.is_archive else self._top
-
-    @property
-    def _fs(self) -> fsspec.AbstractFileSystem:
-        """The file system, made anew in each process: connections to a store do not survive a fork."""
-        if self._made is None or self._made[0] != os.getpid():
-            self._made = os.getpid(), fsspec.core.url_to_fs(self.path, **self.storage_options)[0]
-        return self._made[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_made": None}
-        return {**state, "_near": None, "_near_archive": None, "_near_names": frozenset()}
-
-    def _found(self) -> Mapping[str, Any]:
-        """What the file system says of the path: a folder or a file."""
-        message = f"{self.path}: no such folder or zip; give the raw release, zipped or unpacked"
-        try:
-            info = self._fs.info(self._location)
-        except Exception as error:  # packages for stores fail in ways of their own
-            raise ReleaseError(self._why_not_found(error, message)) from error
-        if self._is_local:  # where it may also be a link, or a pipe
-            info = {**info, "type": "directory" if self._fs.isdir(self._location) else info["type"]}
-            if info["type"] != "directory" and not self._fs.isfile(self._location):
-                raise ReleaseError(message)
-        return info
-
-    def _why_not_found(self, error: Exception, message: str) -> str:
-        """What it means that a file system cannot say what the path is."""
-        if (status := _status(error)) is not None:
-            said = _ANSWERS[status][0] if status in _ANSWERS else "failed"
-            return f"{self.path}: the server {said} (HTTP {status}). {_remedy(error)}"
-        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        if missing and "http" not in np.atleast_1d(self._fs.protocol):  # which says so of all that fails
-            return message
-        text = shown_error(error.__cause__ or error)
-        return f"{self.path}: cannot be read ({text}). Check the address, the connection and the credentials"
-
-    def _told(self, name: str) -> AbstractContextManager[None]:
-        """Name the file and the remedy where a store only says how it failed."""
-        return _told(f"{self.path}: {name}" if name else self.path, self._fs)
-
-    def _find_top_folder(self) -> str:
-        """The folder that holds images/: the path itself, or the only folder in it that does."""
-        if self._fs.isdir(f"{self._location}/images"):
-            return self._location
-        folders = [
-            item["name"] for item in self._fs.ls(self._location, detail=True) if item["type"] == "directory"
-        ]
-        tops = [name for name in folders if self._fs.isdir(f"{name}/images")]
-        if len(tops) == 1:
-            return tops[0].rstrip("/")
-        raise ReleaseError(
-            f"{self.path}: {_described(tops)}; give the folder that holds images/, annotations/ and lists/"
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(
+            description=DESCRIPTIONS[self.config.name],
+            features=config_features(self.config.name),
+            homepage="https://imagenet3d.github.io",
+            license="cc-by-nc-4.0",
+            citation=CITATION,
         )
 
-    def _find_top_member(self) -> str:
-        names = [info.filename for info in self.archive.infolist() if not _is_unsafe(info)]
-        tops = {match[1] for name in names if (match := _PICTURE_MEMBER.fullmatch(name))}
-        tops = {top for top in tops if not top.startswith(_OF_MACOS)}
-        if len(tops) == 1:
-            return tops.pop()
-        if not tops and any("\\images\\" in f"\\{info.orig_filename}" for info in self.archive.infolist()):
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        tree = self._raw_tree(dl_manager)
+        found = survey(tree, self.config.captions, self.config.seed, self.config.corrections)
+        if self.config.data_dir is not None and not self.config.fingerprint.endswith(found.fingerprint):
+            raise ReleaseError(f"{tree.path} changed after this builder was made; make a new one")
+        if self.config.name == "captions" and not found.has_captions:
             raise ReleaseError(
-                f"{self.path}: was made with backslashes between folders, which no zip may have; unpack it "
-                "and give the folder"
+                f"{tree.path} comes without captions; give captions=FOLDER with JSON files of them"
             )
-        other = "" if tops else self._other_kind()  # a tar may end with a zip of its own, the last annotation
-        raise ReleaseError(
-            f"{self.path}: {other or f'{_described(tops)} in the zip; it must hold one tree of the release'}"
-        )
-
-    @property
-    def archive(self) -> zipfile.ZipFile:
-        """The zip, opened once a process."""
-        try:
-            return _open_archive(os.getpid(), self._fs, self._location, self._size, self._state)
-        except ReleaseError:
-            raise
-        except _ZIP_ERRORS as error:
-            damaged = f"not a whole zip file ({shown(str(error))}); download the release again"
-            raise ReleaseError(f"{self.path}: {self._other_kind() or damaged}") from error
-
-    def _other_kind(self) -> str:
-        """What a file is if not a zip, and what to do; "" where its beginning does not tell."""
-        with self._told(""):
-            head = self._fs.cat_file(self._location, start=0, end=min(self._size, 512)) if self._size else b""
-        for begins, at, kind in _OTHER_ARCHIVES:
-            if head[at:].startswith(begins):
-                return f"is {kind}, not a zip; unpack it and give the folder"
-        if head.startswith(b"PK\x07\x08") or re.search(r"\.z(?:ip\.)?[0-9]+$", self._location):
-            return _IN_PARTS
-        return ""
-
-    def read(self, name: str, limit: int, too_large: str) -> bytes:
-        """The bytes of one file.
-
-        Args:
-            name: path inside the tree, such as `lists/bed_imagenet_val.txt`.
-            limit: bytes; a larger file is not read further.
-            too_large: the reason code of a larger file.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            Unusable: past the limit, or with a `member_…` code for a zip member that cannot be read.
-            UnansweredError: if a store fails for good.
-        """
-        with self._told(name):
-            data = self._read_member(name, limit) if self.is_archive else self._read_file(name, limit)
-        if len(data) > limit:
-            raise Unusable(too_large, f"more than {limit} bytes")
-        return data
-
-    def _read_file(self, name: str, limit: int) -> bytes:
-        if self._near is not None and name in self._near:
-            return self._near[name]
-        path = f"{self._top}/{name}"
-        if self._is_local:
-            return _read_local_file(path, limit)
-        info = self._fs.info(path)
-        if info["type"] != "file":
-            raise FileNotFoundError(name)
-        end = min(info["size"], limit + 1)
-        return self._fs.cat_file(path, start=0, end=end) if end else b""  # no store gives an empty range
-
-    def _read_member(self, name: str, limit: int) -> bytes:
-        try:
-            info = self.archive.getinfo(self._top + name)
-        except KeyError:
-            raise FileNotFoundError(name) from None
-        if info.filename in _conflicts(self.archive):
-            raise Unusable("member_conflict")
-        if reason := _member_problem(info):
-            raise Unusable(reason)
-        if not 0 <= info.header_offset < self.archive.start_dir:  # seeking there is an error of the disk
-            raise Unusable("member_damaged", "it begins outside the zip")
-        near = self if name in self._near_names else self.fetched({name: limit})
-        try:
-            with (near._near_archive or self.archive).open(info) as member:
-                return member.read(limit + 1)
-        except _ZIP_ERRORS as error:
-            raise Unusable("member_damaged", shown(str(error))) from error
-
-    def fetched(self, limits: Mapping[str, int]) -> "RawTree":
-        """The same tree with some files at hand, which are fetched side by side if it is on a store.
-
-        On a disk the system is told that they will be read: it then fetches them side by side as well, unless
-        it holds them already. What cannot be fetched is left to `read`, which says why.
-
-        Args:
-            limits: path inside the tree -> bytes; of a larger file no more is fetched.
-        """
-        if self._is_local:
-            self._announce(limits)
-            return self
-        if limits.keys() <= self._near_names:
-            return self
-        tree = copy.copy(self)
-        tree._near_names = frozenset(limits)
-        with self._told(""):
-            if self.is_archive:
-                tree._near_archive = self._fetched_members(limits)
+        self.info.features = config_features(self.config.name, found.release.categories)
+        _warn_of_categories(found.release.categories)
+        lost = [Finding(entry.reason, entry.picture_file) for entry in found.left_out]
+        _warn_of_losses([*found.findings, *lost])
+        generators = []
+        for split in config_splits(self.config.name):
+            chunks = self._chunks(found, split)
+            if chunks:
+                kwargs = {"release": found.release, "chunks": chunks}
+                generators.append(datasets.SplitGenerator(name=split, gen_kwargs=kwargs))
             else:
-                requests = [(f"{self._top}/{name}", 0, limit + 1) for name, limit in limits.items()]
-                answers = zip(limits, _fetch(self._fs, requests), strict=True)
-                tree._near = {name: data for name, data in answers if isinstance(data, bytes)}
-        return tree
+                logger.warning(f"{self.config.name} has no rows in {split}; the split is left out")
+        if not generators:
+            raise ReleaseError(f"{tree.path} has no rows for {self.config.name}")
+        return generators
 
-    def _announce(self, limits: Mapping[str, int]) -> None:
-        """Files of a disk that are read for the first time cost a build half as much again without this."""
-        if len(limits) < 2 or not hasattr(os, "posix_fadvise"):
-            return
-        if not self.is_archive:
-            for name, limit in limits.items():
-                _will_be_read(f"{self._top}/{name}", 0, limit)
-            return
-        for start, end in self._ranges(limits):
-            _will_be_read(self._location, start, end - start)
-
-    def _ranges(self, limits: Mapping[str, int]) -> list[tuple[int, int]]:
-        """Where members of the zip lie in it, neighbours as one."""
-        ranges = []
-        for name, limit in limits.items():
-            info = self.archive.NameToInfo.get(self._top + name)
-            if info is not None and 0 <= info.header_offset < self.archive.start_dir:
-                ranges.append((info.header_offset, info.header_offset + _packed_bytes(info, limit)))
-        return _joined(ranges)
-
-    def _fetched_members(self, limits: Mapping[str, int]) -> zipfile.ZipFile:
-        """The zip, with these members read from memory; zipfile checks them as it does those of a disk."""
-        ranges = self._ranges(limits)
-        answers = zip(ranges, _fetch(self._fs, [(self._location, *r) for r in ranges]), strict=True)
-        blocks = {start: data for (start, _), data in answers if isinstance(data, bytes)}
-        archive = copy.copy(self.archive)
-        archive.fp = _RemoteFile(self._fs, self._location, self._size, blocks)
-        return archive
-
-    def captions_beside(self) -> dict[str, bytes]:
-        """Name -> bytes of files with captions next to the zip, or next to the folder that holds images/.
-
-        They are in a folder `captions`, or have "caption" in their name. A web server is not asked: what it
-        answers for a file that it lacks may be anything.
-
-        Raises:
-            UnansweredError: if a store fails for good.
-        """
-        if "http" in np.atleast_1d(self._fs.protocol):
-            return {}
-        parent = posixpath.dirname(self._location if self.is_archive else self._top)
+    def _raw_tree(self, dl_manager: Any) -> RawTree:
+        """The raw release: as given, or downloaded; streaming reads ranges of the remote zip instead."""
+        if self.config.data_dir is not None:
+            return RawTree(self.config.data_dir)
+        revision = self.config.revision
+        logger.warning(f"reading {RAW_ARCHIVE} of {REPOSITORY} at {revision.name}, commit {revision.commit}")
+        place = {"repo_id": REPOSITORY, "repo_type": "dataset", "filename": RAW_ARCHIVE}
+        cached = huggingface_hub.try_to_load_from_cache(**place, revision=revision.commit)
+        if isinstance(cached, str):  # whether or not there is a network
+            return RawTree(cached)
+        url = f"hf://datasets/{REPOSITORY}@{revision.name}/{RAW_ARCHIVE}"
         try:
-            with self._told(parent):
-                by_name = _json_files(self._fs, parent, "caption")
-                return by_name | _json_files(self._fs, f"{parent}/captions")
-        except UnansweredError as error:
-            if isinstance(error.__cause__, PermissionError):  # a store's answer where it may not be listed
-                return {}
-            raise
+            path = dl_manager.download(url)
+            return RawTree(path, {"token": self.token} if str(path).startswith("hf://") else {})
+        except (OSError, ReleaseError) as error:
+            raise _download_error(url, error) from error
 
-    def listing(self) -> Listing:
-        """All files of the tree with a fingerprint of their state."""
-        if self.is_archive:
-            return self._list_archive()
-        with self._told(""):
-            files = self._list_folder()
-        digest = hashlib.blake2b(digest_size=16)
-        for name, (_, state) in sorted(files.items()):
-            digest.update(f"{name}\0{state}\n".encode("utf-8", "surrogateescape"))
-        return Listing({name: size for name, (size, _) in files.items()}, digest.hexdigest())
+    def _chunks(self, found: Survey, split: str) -> list[tuple[Entry, ...]]:
+        """Runs of pictures; an empty list if none has a row."""
+        known = known_only(self.config.name)
+        entries = [e for e in found.entries[split] if known in (None, e.known)]
+        if self.config.name == "captions":
+            entries = [e for e in entries if e.captioned]
+        if next(read_pictures(found.release, self.config.name, entries, []), None) is None:
+            return []
+        return [tuple(entries[i : i + CHUNK]) for i in range(0, len(entries), CHUNK)]
 
-    def _list_folder(self) -> dict[str, tuple[int, str]]:
-        """Path inside the tree -> (bytes, what changes when the file changes)."""
-        files: dict[str, tuple[int, str]] = {}
-        for folder in TREE_FOLDERS:
-            if self._is_local:
-                files.update(_scan_local_folder(f"{self._top}/{folder}", folder))
-                continue
-            for path, info in self._fs.find(f"{self._top}/{folder}", detail=True).items():
-                if info["type"] == "file":
-                    files[path[len(self._top) + 1 :]] = (info["size"], _state(info))
-        return files
-
-    def _list_archive(self) -> Listing:
-        """From the central directory: the checksums that stand there make the fingerprint.
-
-        What is wrong with a picture, an annotation or a list is found when it is read, and said once, there.
-        """
-        sizes: dict[str, int] = {}
+    def _generate_tables(
+        self, release: Release, chunks: list[tuple[Entry, ...]]
+    ) -> Iterator[tuple[tuple[int, int], pa.Table]]:
         findings: list[Finding] = []
-        digest = hashlib.blake2b(digest_size=16)
-        for info in self.archive.infolist():
-            state = (
-                f"{info.orig_filename}\0{info.file_size} {info.CRC} {info.external_attr} {info.flag_bits}\n"
-            )
-            digest.update(state.encode("utf-8", "surrogateescape"))
-            if _is_unsafe(info):
-                findings.append(Finding("member_unsafe_path", shown(info.orig_filename)))
-                continue
-            if info.is_dir():
-                continue
-            if not info.filename.startswith(self._top):
-                if info.filename.startswith(tuple(f"{folder}/" for folder in TREE_FOLDERS)):
-                    findings.append(Finding("file_unexpected", info.filename))
-                continue
-            name = info.filename.removeprefix(self._top)
-            if name in sizes and info.filename not in _conflicts(self.archive):
-                findings.append(Finding("member_duplicate", name))
-            if (reason := _member_problem(info)) and not name.startswith(_READ_LATER):
-                findings.append(Finding(reason, name))
-            sizes[name] = info.file_size
-        return Listing(sizes, digest.hexdigest(), tuple(findings))
-
-
-_PICTURE_MEMBER = re.compile(r"((?:[^/]+/)*?)images/[^/]+/[^/]+")
-_OF_MACOS = "__MACOSX/"  # what its zips hold beside the files: none of the release's
-_PLAIN_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_READ_LATER = ("images/", "annotations/", "lists/")
-# What zipfile meets damaged bytes with; OSError stands for the disk or the network, which may recover.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    ValueError,
-    OverflowError,
-    RuntimeError,
-)
-
-
-_OTHER_ARCHIVES = (
-    (b"\x1f\x8b", 0, "a gzip file (perhaps a tar archive)"),
-    (b"ustar", 257, "a tar archive"),
-    (b"BZh", 0, "a bzip2 file (perhaps a tar archive)"),
-    (b"\xfd7zXZ\0", 0, "an xz file (perhaps a tar archive)"),
-    (b"(\xb5/\xfd", 0, "a zstandard file (perhaps a tar archive)"),
-    (b"7z\xbc\xaf'\x1c", 0, "a 7z archive"),
-    (b"Rar!", 0, "a rar archive"),
-)
-_IN_PARTS = (
-    "is one of several parts of a zip; join them first: zip -s 0 PART.zip --out WHOLE.zip, or cat for parts "
-    "called .001, .002"
-)
-
-
-def _described(tops: Collection[str]) -> str:
-    """Folders that each hold images/, for an error."""
-    if not tops:
-        return "no images/ folder"
-    first = ", ".join(shown(top) or "the top" for top in sorted(tops)[:5])
-    return f"{len(tops)} folders with images/ ({first}{', …' if len(tops) > 5 else ''})"
-
-
-def _is_unsafe(info: zipfile.ZipInfo) -> bool:
-    """Whether a member's path would leave the tree; judged as written, before zipfile tidies it."""
-    return any(
-        not path
-        or path.startswith("/")
-        or re.match(r"[A-Za-z]:", path)
-        or re.search(r"[\\\0]", path)
-        or not {"..", "."}.isdisjoint(path.split("/"))
-        for path in (info.orig_filename, info.filename)
-    )
-
-
-def _member_problem(info: zipfile.ZipInfo) -> str | None:
-    """The reason code that keeps a zip member from being read, from its directory entry alone."""
-    if stat.S_ISLNK(info.external_attr >> 16):
-        return "member_link"
-    if info.flag_bits & 0x1:
-        return "member_encrypted"
-    if info.compress_type not in _PLAIN_COMPRESSION:
-        return "member_compression"
-    return None
-
-
-@functools.lru_cache(maxsize=2)
-def _open_archive(
-    process: int, fs: fsspec.AbstractFileSystem, location: str, size: int, state: str
-) -> zipfile.ZipFile:
-    """An open zip; one for each process, since a forked child would share the parent's file position."""
-    if _is_local(fs):
-        file = fs.open(location, "rb")
-    else:
-        file = _RemoteFile(fs, location, size)
-        file.fetch(max(0, size - _TAIL), size)
-    _check_one_part(file, size, location)
-    archive = zipfile.ZipFile(file)
-    if isinstance(file, _RemoteFile):
-        file.forget()
-    for info in archive.filelist:
-        info.filename = _member_name(info)
-    # Only these can be read: what the ledger calls unsafe has no name here, not even its beginning.
-    archive.NameToInfo = {info.filename: info for info in archive.filelist if not _is_unsafe(info)}
-    return archive
-
-
-_END_OF_DIRECTORY = b"PK\5\6"
-
-
-def _check_one_part(file: Any, size: int, location: str) -> None:
-    """Refuse the last part of a zip in several: it opens, and then none of its members can be read."""
-    file.seek(max(0, size - 2**16 - 22))
-    tail = file.read()
-    at = tail.rfind(_END_OF_DIRECTORY)
-    disks = struct.unpack("<HH", tail[at + 4 : at + 8]) if 0 <= at <= len(tail) - 22 else (0, 0)
-    if not {0, 0xFFFF}.issuperset(disks):
-        raise ReleaseError(f"{location}: {_IN_PARTS}")
-    file.seek(0)
-
-
-def _member_name(info: zipfile.ZipInfo) -> str:
-    """A member's name, the same with every Python: newer ones read the Unicode Path field (0x7075).
-
-    Raises:
-        zipfile.BadZipFile: if there is such a field and it is damaged.
-    """
-    name, extra = info.orig_filename, info.extra
-    encoding = "utf-8" if info.flag_bits & 0x800 else "cp437"
-    while len(extra) >= 4:
-        kind, length = struct.unpack("<HH", extra[:4])
-        field, extra = extra[4 : 4 + length], extra[4 + length :]
-        if kind == 0x7075 and len(field) >= 5:
-            version, checksum = struct.unpack("<BL", field[:5])
-            if version == 1 and checksum == zlib.crc32(name.encode(encoding, "surrogateescape")):
-                try:
-                    return field[5:].decode("utf-8") or name
-                except UnicodeDecodeError as error:
-                    raise zipfile.BadZipFile("a Unicode Path field is no UTF-8") from error
-    return name
-
-
-# A remote zip is read by ranges. The last bytes, which hold the end of the directory, are fetched first; a
-# member is fetched with what its own header may have more than the directory says; members that lie so close
-# together are fetched as one.
-_TAIL = 2**18
-_HEADER_SLACK = 64
-_GAP = 2**11
-_LARGEST_RANGE = 2**23
-_READ_AHEAD = 2**20  # where zipfile reads on past what was fetched, as of a member that lies about its size
-
-
-def _packed_bytes(info: zipfile.ZipInfo, limit: int) -> int:
-    """Bytes of a member from its header on, as the directory has it; no more than its size justifies."""
-    header = 30 + len(info.orig_filename.encode("utf-8", "surrogateescape")) + len(info.extra) + _HEADER_SLACK
-    size = min(info.file_size, limit)
-    return header + min(info.compress_size, size + size // 1000 + 1024)
-
-
-def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(start, end) of ranges in their order, with those joined that nearly touch."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if joined and start <= joined[-1][1] + _GAP and end - joined[-1][0] <= _LARGEST_RANGE:
-            joined[-1] = joined[-1][0], max(end, joined[-1][1])
-        else:
-            joined.append((start, end))
-    return joined
-
-
-_THREADS = 8  # for file systems that wait for each answer, as that of hf:// does
-
-
-def _fetch(
-    fs: fsspec.AbstractFileSystem, requests: Sequence[tuple[str, int, int]]
-) -> list[bytes | BaseException]:
-    """(path, start, end) of ranges -> their bytes, or why there are none; fetched side by side."""
-
-    def fetch(request: tuple[str, int, int]) -> bytes | BaseException:
-        path, start, end = request
-        try:
-            return fs.cat_file(path, start=start, end=end, cache_type="none")
-        except Exception as error:
-            return error
-
-    if not requests:
-        return []
-    if fs.async_impl:
-        paths, starts, ends = map(list, zip(*requests, strict=True))
-        answers = fs.cat_ranges(paths, starts, ends, on_error="return")
-    else:
-        with ThreadPoolExecutor(min(len(requests), _THREADS)) as pool:
-            answers = list(pool.map(fetch, requests))
-    for number, (answer, (_, start, end)) in enumerate(zip(answers, requests, strict=True)):
-        if isinstance(answer, bytes) and len(answer) > end - start:
-            answers[number] = _NoRangesError("the server gives whole files where ranges are asked for")
-    return answers
-
-
-class _RemoteFile(io.RawIOBase):
-    """A file of a store, as zipfile reads it: from blocks in memory, and from the store where there is none.
-
-    Args:
-        size: bytes of the file.
-        blocks: where each begins -> its bytes.
-
-    Raises:
-        OSError: from `read`, whatever it was, so that a store that fails is never taken for a damaged zip.
-    """
-
-    def __init__(
-        self,
-        fs: fsspec.AbstractFileSystem,
-        location: str,
-        size: int,
-        blocks: Mapping[int, bytes] | None = None,
-    ) -> None:
-        self._fs, self._location, self._size = fs, location, size
-        self._blocks = sorted((blocks or {}).items())
-        self._at = 0
-
-    def fetch(self, start: int, end: int) -> None:
-        """Get a block from the store."""
-        (data,) = _fetch(self._fs, [(self._location, start, end)])
-        if isinstance(data, _NoRangesError):
-            raise data
-        if not isinstance(data, bytes):
-            raise OSError(shown_error(data)) from data
-        if len(data) != end - start:
-            raise OSError(f"got {len(data)} bytes of {end - start}")
-        bisect.insort(self._blocks, (start, data))
-
-    def forget(self) -> None:
-        """Drop all blocks."""
-        self._blocks.clear()
-
-    def seekable(self) -> bool:
-        """As of a file."""
-        return True
-
-    def tell(self) -> int:
-        """As of a file."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of a file."""
-        at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        if at < 0:
-            raise ValueError("a position before the beginning")
-        self._at = at
-        return at
-
-    def read(self, size: int = -1) -> bytes:
-        """As of a file: less than asked for only at its end."""
-        end = self._size if size is None or size < 0 else min(self._at + size, self._size)
-        parts = []
-        while self._at < end:
-            if (part := self._in_memory(self._at, end)) is None:
-                self.fetch(self._at, min(max(end, self._at + _READ_AHEAD), self._size))
-            else:
-                parts.append(part)
-                self._at += len(part)
-        return b"".join(parts)
-
-    def _in_memory(self, start: int, end: int) -> bytes | None:
-        """The bytes from start on, at most up to end, as far as one block has them."""
-        number = bisect.bisect_right(self._blocks, start, key=operator.itemgetter(0)) - 1
-        if number < 0:
-            return None
-        first, data = self._blocks[number]
-        return data[start - first : end - first] or None
-
-
-@functools.lru_cache(maxsize=2)
-def _conflicts(archive: zipfile.ZipFile) -> frozenset[str]:
-    """Members that stand twice with different contents: nothing tells which one is true."""
-    members = [info for info in archive.infolist() if not _is_unsafe(info)]
-    if len(members) == len(archive.NameToInfo):
-        return frozenset()
-    contents: dict[str, set[tuple[int, int]]] = {}
-    for info in members:
-        contents.setdefault(info.filename, set()).add((info.file_size, info.CRC))
-    return frozenset(name for name, states in contents.items() if len(states) > 1)
-
-
-def _state(info: Mapping[str, Any]) -> str:
-    """What changes when a file changes, from what its file system says of it."""
-    keys = ("ETag", "etag", "md5Hash", "blob_id", "mtime", "LastModified", "last_modified", "updated")
-    return " ".join([str(info["size"]), *(str(info[key]) for key in keys if info.get(key))])
-
-
-# Nothing there, a name too long, a file in the place of a folder, a link in circles.
-_NO_FILE = (errno.ENOENT, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EISDIR)
-
-_READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a pipe would block
-
-
-def _read_local_file(path: str, limit: int) -> bytes:
-    """Up to `limit` bytes of a file and one more; twice as fast as through fsspec, of files this small.
-
-    Raises:
-        FileNotFoundError: also where a folder, a pipe or a device has the name.
-    """
-    try:
-        descriptor = os.open(path, _READ_ONLY)
-    except OSError as error:
-        if error.errno in _NO_FILE:
-            raise FileNotFoundError(path) from error
-        raise
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise FileNotFoundError(path)
-        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-            return file.read(min(limit, status.st_size) + 1)
-    finally:
-        os.close(descriptor)
-
-
-def _will_be_read(path: str, start: int, size: int) -> None:
-    """Tell the system so; what is odd with the file is met when it is read."""
-    with suppress(OSError):
-        descriptor = os.open(path, _READ_ONLY)
-        try:
-            os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(descriptor)
-
-
-def _scan_local_folder(folder: str, prefix: str) -> Iterator[tuple[str, tuple[int, str]]]:
-    """Files below a local folder; some ten times as fast as fsspec's own walk, and this is start-up time.
-
-    However deep folders are nested: those that wait are in a list.
-    """
-    waiting = [(folder, prefix)]
-    while waiting:
-        folder, prefix = waiting.pop()
-        try:
-            with os.scandir(folder) as items:
-                entries = list(items)
-        except OSError as error:
-            if error.errno in _NO_FILE:  # also a path too long for the system: nothing of ours lies so deep
-                continue
-            raise
-        for entry in entries:
-            name = f"{prefix}/{entry.name}"
-            if entry.is_symlink() and not Path(entry.path).exists():
-                continue  # leads nowhere, or to itself
-            is_category = "/" not in prefix and entry.name in CATEGORY_IDS
-            if entry.is_symlink() and entry.is_dir() and not is_category:
-                yield name, (0, "link")  # it could lead in circles, or to all of the disk
-            elif entry.is_dir(follow_symlinks=is_category):
-                waiting.append((entry.path, name))
-            elif entry.is_file():
-                status = entry.stat()
-                yield name, (status.st_size, f"{status.st_size} {status.st_mtime_ns}")
-
-
-# --------------------------------------------------------------------------------------------------------
-# Captions
-# --------------------------------------------------------------------------------------------------------
+        for number, (near, entries) in enumerate(release.fetched_ahead(chunks)):
+            pictures = list(read_pictures(near, self.config.name, entries, findings))
+            table = rows(self.config.name, pictures, release)
+            if len(table):
+                yield (number, 0), table
+        _warn_of_losses(findings)
 
 
 @dataclass(frozen=True)
-class Captions:
-    """The captions that were released apart.
+class Revision:
+    """A branch, tag or commit of the Hub repository, and the commit that it stands for now."""
 
-    Attributes:
-        by_picture: "<category>/<file stem>" -> text, in which <obj0>, <obj1>… stand for objects.
-        by_category: category -> text.
-        findings: captions that are not text, of nothing in the release, or of what has one already.
-    """
-
-    by_picture: Mapping[str, str]
-    by_category: Mapping[str, str]
-    findings: tuple[Finding, ...] = ()
+    name: str
+    commit: str
 
 
-_JSON_FILE = re.compile(r".*\.(?:json|jsonl|ndjson)", re.DOTALL | re.IGNORECASE)
+_VERSION_TAG = re.compile(rf"v?{__version__.partition('.')[0]}((?:\.[0-9]{{1,9}}){{1,3}})")
 
 
-def caption_files(tree: RawTree | None, listing: Listing | None, folder: str | None) -> dict[str, bytes]:
-    """Name -> bytes of the JSON files with captions: in a folder, or in `captions/` of the tree or beside it.
+def find_revision(name: str | None) -> Revision:
+    """Which commit to read the raw release from; without network, the one that its cache tells.
 
     Args:
-        tree, listing: not looked at where a folder is given.
-        folder: path or fsspec URL of a folder, or of one file.
-
-    Raises:
-        ReleaseError: if a given folder has no such file, or a file of the tree cannot be read.
+        name: branch, tag or commit; without it the newest version tag that this code reads, or else main.
     """
-    if folder is not None:
-        fs, location = fsspec.core.url_to_fs(os.fspath(folder))
-        with _told(folder, fs):
-            one = _content(fs, location) if _JSON_FILE.fullmatch(location) else None
-            files = _json_files(fs, location) if one is None else {posixpath.basename(location): one}
-        if not files:
-            raise ReleaseError(f"{folder}: no .json or .jsonl file with captions is there")
-        return files
-    files = tree.captions_beside()
-    for name in listing.sizes:
-        if name.startswith("captions/") and _JSON_FILE.fullmatch(name):
-            try:
-                files[posixpath.basename(name)] = tree.read(name, MAX_CAPTIONS_BYTES, "caption_wrong_type")
-            except Unusable as error:
-                raise ReleaseError(f"{tree.path}: {shown(name)}: {REASONS[error.reason].rule}") from error
-    return files
-
-
-def _json_files(fs: fsspec.AbstractFileSystem, folder: str, part: str = "") -> dict[str, bytes]:
-    """Name -> bytes of a folder's JSON files with a part in their name; none where there is no folder."""
+    if name is not None and re.fullmatch("[0-9a-f]{40}", name):
+        return Revision(name, name)
     try:
-        paths = [item["name"] for item in fs.ls(folder, detail=True) if item["type"] != "directory"]
-    except (FileNotFoundError, NotADirectoryError):
+        found = huggingface_hub.HfApi().list_repo_refs(REPOSITORY, repo_type="dataset")
+        commits = {ref.name: ref.target_commit for ref in (*found.branches, *found.tags)}
+    except Exception:  # no network, no access: if the cache has nothing, the download says which
+        commits = _cached_commits()
+    if name is None:
+        versions = {ref: match[1] for ref in commits if (match := _VERSION_TAG.fullmatch(ref))}
+        name = max(versions, key=lambda ref: [int(n) for n in versions[ref].split(".")[1:]], default="main")
+    if name not in commits:
+        with suppress(Exception):  # such as refs/pr/1
+            return Revision(name, huggingface_hub.HfApi().dataset_info(REPOSITORY, revision=name).sha or name)
+    return Revision(name, commits.get(name, name))
+
+
+def _cached_commits() -> dict[str, str]:
+    """Branch or tag -> commit, of those whose zip is in the cache of huggingface_hub."""
+    try:
+        repositories = huggingface_hub.scan_cache_dir().repos
+    except (huggingface_hub.errors.CacheNotFound, OSError):
         return {}
-    names = {posixpath.basename(path): path for path in paths}
-    wanted = {
-        name: path for name, path in names.items() if _JSON_FILE.fullmatch(name) and part in name.lower()
+    return {
+        ref: revision.commit_hash
+        for repository in repositories
+        if (repository.repo_type, repository.repo_id) == ("dataset", REPOSITORY)
+        for revision in repository.revisions
+        if any(file.file_name == RAW_ARCHIVE for file in revision.files)
+        for ref in revision.refs
     }
-    contents = {}
-    for name, path in sorted(wanted.items()):
-        with _told(path, fs):
-            contents[name] = _content(fs, path)
-    return {name: data for name, data in contents.items() if data is not None}
 
 
-def _content(fs: fsspec.AbstractFileSystem, path: str) -> bytes | None:
-    """The bytes of a file; None if there is none. Asking first does not do: stores that fail say no."""
-    try:
-        return fs.cat_file(path)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
+def _warn_of_categories(categories: Sequence[str]) -> None:
+    """Say which categories this code does not know, since their label ids are not published yet."""
+    if later := categories[len(CATEGORIES) :]:
+        names = ", ".join(
+            f"{n} (an old spelling of {OLD_SPELLINGS[n]})" if n in OLD_SPELLINGS else shown(n) for n in later
+        )
+        logger.warning(
+            f"categories that this code does not know have labels from {len(CATEGORIES)} on: {names}. Their "
+            "ids may change until ImageNet3D.LATER_CATEGORIES has them"
+        )
 
 
-def read_captions(
-    files: Mapping[str, bytes], image_ids: Collection[str], categories: Collection[str]
-) -> Captions:
-    """What captions files say of these pictures and categories, in whatever form of JSON.
-
-    A file is a dict of texts, a list of records, or JSON lines. What a text belongs to is told by values, not
-    by names of fields: a category, an image id with or without .JPEG, or its stem if that is unique. The
-    caption is the longest other text of the record.
-
-    Raises:
-        ReleaseError: if a file is not JSON.
-    """
-    names = _CaptionNames(image_ids, categories)
-    by_picture: dict[str, str] = {}
-    by_category: dict[str, str] = {}
-    findings: list[Finding] = []
-    for file, data in sorted(files.items()):
-        for values, is_pair in _caption_records(_parsed_json(file, data), names):
-            reason, key, text = names.caption(values, is_pair)
-            if not reason:
-                known = by_category if key in names.categories else by_picture
-                reason = "caption_conflict" if known.setdefault(key, text) != text else ""
-            if reason:
-                findings.append(Finding(reason, f"captions/{shown(file)}", None, shown(key)))
-    return Captions(by_picture, by_category, tuple(findings))
+def _warn_of_losses(findings: Iterable[Finding]) -> None:
+    """One warning for what is left out; an object without a pose is no loss, the release has such."""
+    counts = Counter(f.reason for f in findings if f.decision == LEFT_OUT)
+    if counts:
+        text = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
+        logger.warning(f"left out of the release: {text} (see ImageNet3D.REASONS)")
 
 
-def _parsed_json(file: str, data: bytes) -> Any:
-    """A file's content; of JSON lines, a list."""
-    try:
-        try:
-            return json.loads(data)
-        except json.JSONDecodeError:
-            lines = data.decode(json.detect_encoding(data)).splitlines()
-            if len(lines) < 2:
-                raise
-            return [json.loads(line) for line in lines if line.strip()]
-    except (ValueError, RecursionError) as error:
-        raise ReleaseError(f"captions/{shown(file)}: not JSON ({shown(str(error))})") from error
+def _download_error(url: str, error: Exception) -> Exception:
+    """What a refused or failed download means, and what to do."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    errors = huggingface_hub.errors
+    if any(isinstance(c, errors.GatedRepoError) for c in causes):
+        return PermissionError(
+            f"{url}: access to ImageNet3D is gated. Accept the terms at "
+            f"https://huggingface.co/datasets/{REPOSITORY} while logged in, then run `hf auth login` "
+            "or pass token=… here."
+        )
+    if any(isinstance(c, errors.RevisionNotFoundError) for c in causes):
+        return FileNotFoundError(f"{url}: no such revision; name another with raw_revision=…")
+    if any(isinstance(c, errors.RepositoryNotFoundError | errors.EntryNotFoundError) for c in causes):
+        return FileNotFoundError(
+            f"{url}: not found, or hidden from you; log in with `hf auth login`, or download the raw release "
+            "yourself and pass data_dir=PATH"
+        )
+    return ConnectionError(f"{url}: {error}; try again, or download the raw release and pass data_dir=PATH")
 
 
-def _caption_records(content: Any, names: "_CaptionNames") -> Iterator[tuple[list[Any], bool]]:
-    """Values that stand together, and whether the first of them is a key that names what the rest is of."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            if isinstance(value, dict):
-                by_stem = key in names.categories and any(names.image(stem, [key]) for stem in value)
-                inside = [([f"{key}/{stem}", text], True) for stem, text in value.items()]
-                yield from inside if by_stem else [([key, *value.values()], True)]
-            elif isinstance(value, list) and value and isinstance(value[0], dict):  # {"data": [record, …]}
-                yield from _caption_records(value, names)
-            else:
-                yield [key, *(value if isinstance(value, list) else [value])], True
-        return
-    for item in content if isinstance(content, list) else [content]:
-        if isinstance(item, dict) and len(item) > 1:
-            yield [part for v in item.values() for part in (v if isinstance(v, list) else [v])], False
-        elif isinstance(item, dict):
-            yield [part for pair in item.items() for part in pair], True
-        else:
-            yield (item if isinstance(item, list) else [item]), False
+# --------------------------------------------------------------------------------------------------------
+# Rows
+# --------------------------------------------------------------------------------------------------------
 
 
-class _CaptionNames:
-    """Finds what a caption is of."""
-
-    # What names a picture, also one that the release has not.
-    _OF_PICTURE = re.compile(r"\S+\.jpe?g|n\d{8}_\d+|[^\s/]+/[^\s/]+", re.IGNORECASE)
-
-    def __init__(self, image_ids: Collection[str], categories: Collection[str]) -> None:
-        self.categories = frozenset(categories)
-        self._image_ids = frozenset(image_ids)
-        stems = Counter(image_id.partition("/")[2] for image_id in self._image_ids)
-        self._stems = {i.partition("/")[2]: i for i in self._image_ids if stems[i.partition("/")[2]] == 1}
-
-    def image(self, text: str, categories: Sequence[str] = ()) -> str | None:
-        """The image id that a text stands for; a stem may be of one of some categories."""
-        name = re.sub(r"^(?:\./)?images/|\.jpe?g$", "", text, flags=re.IGNORECASE)
-        candidates = (name, *(f"{category}/{name}" for category in categories))
-        return next((c for c in candidates if c in self._image_ids), self._stems.get(name))
-
-    def caption(self, values: Sequence[Any], is_pair: bool) -> tuple[str, str, str]:
-        """(reason code or "", image id or category, text) of values that stand together."""
-        texts = [value for value in values if isinstance(value, str)]
-        could_name = texts[:1] if is_pair else texts
-        categories = [text for text in could_name if text in self.categories]
-        images = [text for text in could_name if self.image(text, categories)]
-        of_pictures = [text for text in could_name if self._OF_PICTURE.fullmatch(text)]
-        own = (images or of_pictures or categories)[:1]
-        rest = [text for text in texts if text not in (*own, *categories)] or [
-            text for text in texts if text not in own
-        ]
-        if len(texts) < 2 or not rest or not all(map(_is_unicode, (*own, *rest))):
-            return "caption_wrong_type", own[0] if own else min(texts, key=len, default=""), ""
-        key = self.image(own[0], categories) if images else own[0] if own else ""
-        if not images and key not in self.categories:
-            return "caption_without_picture", key or (texts[0] if is_pair else min(texts, key=len)), ""
-        return "", key, max(rest, key=len)
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold a text: JSON lets one half of a surrogate pair stand alone."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
+def has_rows(config: str, entry: Entry, annotation: Annotation) -> bool:
+    """Whether a picture has rows in a config; tells before the picture itself is read."""
+    if known_only(config) not in (None, entry.known) or entry.split not in config_splits(config):
         return False
-    return True
+    if config == "captions":
+        return entry.captioned
+    return config == "classification" or any(item.posed for item in annotation.objects)
+
+
+def rows(config: str, pictures: Sequence[Picture], release: Release) -> pa.Table:
+    """The rows of a config, as an Arrow table of the config's features.
+
+    Args:
+        pictures: in order; those without rows in the config add none.
+        release: whose category captions and names of label ids are used.
+    """
+    pictures = [p for p in pictures if has_rows(config, p.entry, p.annotation)]
+    labels = {name: label for label, name in enumerate(release.categories)}
+    if config == "classification":
+        columns = _classification_columns(pictures, labels)
+    elif config == "captions":
+        columns = _caption_columns(pictures, labels, release.category_captions)
+    else:
+        columns = _pose_columns(pictures, labels)
+    schema = pa.schema(list(config_features(config, release.categories).arrow_schema))
+    return pa.Table.from_arrays([_array(columns[f.name], f.type) for f in schema], schema=schema)
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+
+
+def _image_array(pictures: Sequence[Picture]) -> pa.Array:
+    """The pictures as `datasets.Image` stores them; the path is the file's name."""
+    data = pa.array([p.data for p in pictures], pa.binary())
+    names = pa.array([f"{p.entry.stem}.JPEG" for p in pictures], pa.string())
+    return pa.StructArray.from_arrays([data, names], ["bytes", "path"])
+
+
+def _pose_columns(pictures: Sequence[Picture], labels: Mapping[str, int]) -> dict[str, Any]:
+    pairs = [(p, item) for p in pictures for item in p.annotation.objects if item.posed]
+    owners = [p for p, _ in pairs]
+    columns = {name: [_object_value(item, name) for _, item in pairs] for name in _object_features()}
+    return {
+        **columns,
+        "image": _image_array(owners),
+        "image_id": [p.entry.image_id for p in owners],
+        "width": [p.width for p in owners],
+        "height": [p.height for p in owners],
+        "category": [labels[p.entry.category] for p in owners],
+        "known": [p.entry.known for p in owners],
+    }
+
+
+def _classification_columns(pictures: Sequence[Picture], labels: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "image": _image_array(pictures),
+        "label": [labels[p.entry.category] for p in pictures],
+        "image_id": [p.entry.image_id for p in pictures],
+        "width": [p.width for p in pictures],
+        "height": [p.height for p in pictures],
+        "num_objects": [p.annotation.num_objects for p in pictures],
+    }
+
+
+def _caption_columns(
+    pictures: Sequence[Picture], labels: Mapping[str, int], category_captions: Mapping[str, str]
+) -> dict[str, Any]:
+    names = tuple(_object_features())
+    return {
+        "image": _image_array(pictures),
+        "image_id": [p.entry.image_id for p in pictures],
+        "category": [labels[p.entry.category] for p in pictures],
+        "caption": [p.entry.caption for p in pictures],
+        "category_caption": [category_captions.get(p.entry.category) for p in pictures],
+        "width": [p.width for p in pictures],
+        "height": [p.height for p in pictures],
+        "objects": [
+            [{name: _object_value(item, name) for name in names} for item in p.annotation.objects]
+            for p in pictures
+        ],
+    }
+
+
+def _object_value(item: ObjectAnnotation, name: str) -> Any:
+    """The value of an object's column."""
+    if name == "object_index":
+        return item.index
+    if name == "object_status":
+        return None if item.object_status is None else OBJECT_STATUS.index(item.object_status)
+    return getattr(item, name)
+
+
+def read_pictures(
+    release: Release, config: str, entries: Iterable[Entry], findings: list[Finding]
+) -> Iterator[Picture]:
+    """The usable pictures with rows in a config; the others end in `findings`."""
+    for entry in entries:
+        file = entry.annotation_file
+        try:
+            annotation = read_annotation(release, entry, findings)
+            if has_rows(config, entry, annotation):
+                file = entry.picture_file
+                yield read_picture(release, entry, annotation, findings)
+        except Unusable as error:
+            findings.append(Finding(error.reason, file, None, error.value))
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -1469,10 +702,10 @@ class Release:
     tree: RawTree
     meshes: Mapping[str, int]
     category_captions: Mapping[str, str]
-    corrections: Mapping[str, Sequence["Correction"]] = field(default_factory=dict)
+    corrections: Mapping[str, Sequence[Correction]] = field(default_factory=dict)
     categories: tuple[str, ...] = CATEGORIES
 
-    def fetched(self, entries: Iterable[Entry], pictures: bool = True) -> "Release":
+    def fetched(self, entries: Iterable[Entry], pictures: bool = True) -> Release:
         """The same release with the files of these pictures at hand; see `RawTree.fetched`.
 
         Args:
@@ -1488,7 +721,7 @@ class Release:
         tree = self.tree.fetched(limits)
         return self if tree is self.tree else replace(self, tree=tree)
 
-    def fetched_ahead(self, groups: Iterable[Sequence[Entry]]) -> Iterator[tuple["Release", Sequence[Entry]]]:
+    def fetched_ahead(self, groups: Iterable[Sequence[Entry]]) -> Iterator[tuple[Release, Sequence[Entry]]]:
         """Groups of pictures, each with the release that has its files at hand.
 
         The files of the next group are fetched while the caller is busy with one, so at most two groups are
@@ -1523,7 +756,7 @@ class Survey:
     findings: tuple[Finding, ...]
     fingerprint: str
     has_captions: bool
-    corrections: tuple["Correction", ...] = ()
+    corrections: tuple[Correction, ...] = ()
 
 
 _PICTURE_OR_ANNOTATION = re.compile(
@@ -1625,7 +858,7 @@ def fingerprint(tree: RawTree, captions: str | None = None, corrections: str | S
     return _fingerprint(listing, files, read_corrections(corrections))
 
 
-def _fingerprint(listing: Listing, captions: Mapping[str, bytes], corrections: Sequence["Correction"]) -> str:
+def _fingerprint(listing: Listing, captions: Mapping[str, bytes], corrections: Sequence[Correction]) -> str:
     parts = [listing.fingerprint, _captions_fingerprint(captions)]
     return "-".join([*parts, *([_corrections_digest(corrections)] if corrections else [])])
 
@@ -1731,6 +964,244 @@ def _name_findings(sizes: Mapping[str, int]) -> Iterator[Finding]:
         if folded in seen:
             yield Finding("name_collision", name, None, shown(seen[folded]))
         seen[folded] = name
+
+
+# --------------------------------------------------------------------------------------------------------
+# Pictures
+# --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the release, checked, with its annotation.
+
+    Attributes:
+        entry: its names, split and caption.
+        data: the file's bytes; untouched, but for an orientation tag set to 1.
+        width, height: the stored picture's own, in pixels.
+        annotation: what is annotated in it.
+    """
+
+    entry: Entry
+    data: bytes
+    width: int
+    height: int
+    annotation: Annotation
+
+
+def read_picture(release: Release, entry: Entry, annotation: Annotation, findings: list[Finding]) -> Picture:
+    """Read and check one picture, without decoding its pixels.
+
+    Raises:
+        Unusable: with a `picture_…` or `member_…` code, if the picture cannot be used.
+    """
+    name = entry.picture_file
+    try:
+        data = release.tree.read(name, MAX_PICTURE_BYTES, "picture_too_large")
+    except FileNotFoundError:
+        raise Unusable("picture_missing") from None
+    header = read_picture_header(data)
+    if header.orientation != 1:
+        data = with_upright_tag(data, header)
+        findings.append(Finding("picture_orientation", name, None, shown(header.orientation)))
+    if header.kind != "JPEG":
+        findings.append(Finding("picture_format", name, None, header.kind))
+    if header.mode != "RGB":
+        findings.append(Finding("picture_mode", name, None, header.mode))
+    annotated = (annotation.width, annotation.height)
+    if None not in annotated and annotated != (header.width, header.height):
+        value = "{}x{}, annotated {}x{}".format(header.width, header.height, *annotated)
+        findings.append(Finding("picture_size_differs", name, None, shown(value)))
+    note_boxes(entry, annotation, header.width, header.height, findings)
+    return Picture(entry, data, header.width, header.height, annotation)
+
+
+def note_boxes(
+    entry: Entry, annotation: Annotation, width: int, height: int, findings: list[Finding]
+) -> None:
+    """Say which boxes leave the picture; they are kept as annotated."""
+    for item in annotation.objects:
+        x1, y1, x2, y2 = item.bbox
+        left, right, top, bottom = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
+        note = _Notes(entry.annotation_file, item.index, findings)
+        text = f"{x1:g}, {y1:g}, {x2:g}, {y2:g} in {width}x{height}"
+        if left >= width or top >= height or right <= 0 or bottom <= 0:
+            note("bbox_outside", text)
+        elif left < 0 or top < 0 or right > width or bottom > height:
+            note("bbox_leaves_picture", text)
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """What a picture says of itself: kind JPEG, PNG or WEBP, Pillow's mode, EXIF orientation (1 if none)."""
+
+    kind: str
+    width: int
+    height: int
+    mode: str
+    orientation: int
+
+
+def read_picture_header(data: bytes) -> PictureHeader:
+    """Format, size, mode and orientation of a picture whose structure reaches its end; no pixel is decoded.
+
+    Raises:
+        Unusable: with a `picture_…` code.
+    """
+    if not data:
+        raise Unusable("picture_empty")
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP" and not _REACHES_END["WEBP"](data):
+        # Pillow would only say that it cannot read it.
+        raise Unusable("picture_truncated", f"{len(data)} bytes")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning)  # of odd EXIF blocks
+            source = io.BytesIO(_png_metadata(data) if data.startswith(_PNG_SIGNATURE) else data)
+            with PIL.Image.open(source, formats=("JPEG", "PNG", "WEBP")) as image:
+                kind = "JPEG" if image.format == "MPO" else str(image.format)
+                header = PictureHeader(kind, *image.size, image.mode, _orientation(image))
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise Unusable("picture_too_large", shown(str(error))) from error
+    except Exception as error:  # Pillow's readers meet damaged bytes with many kinds of error
+        raise Unusable("picture_unreadable", shown(f"{type(error).__name__}: {error}")) from error
+    if header.width * header.height > MAX_PICTURE_PIXELS:  # whatever Pillow's own limit was set to
+        raise Unusable("picture_too_large", f"{header.width}x{header.height}")
+    if not _REACHES_END[header.kind](data):
+        raise Unusable("picture_truncated", f"{len(data)} bytes")
+    return header
+
+
+def _orientation(image: PIL.Image.Image) -> Any:
+    """By which `datasets` turns a picture: the EXIF tag, or else the one in the XMP packet."""
+    exif = PIL.Image.Image.getexif(image)  # a PNG's own method decodes the pixels first
+    if (tag := PIL.Image.ExifTags.Base.Orientation) in exif:
+        return exif[tag]
+    # The newest Pillow looks here too. A build with an older one must not leave it to the readers.
+    packet = _XMP_ORIENTATION.search(image.info.get("xmp") or b"")
+    return int(packet[2]) if packet else 1
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, start, end) of each segment's payload up to the first scan (ITU-T T.81, annex B)."""
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        yield marker, position + 4, end
+        if marker == 0xDA:
+            return
+        position = end
+
+
+def _jpeg_reaches_end(data: bytes) -> bool:
+    """Whether the end marker follows the first scan; a thumbnail's own, in the EXIF block, does not count."""
+    scans = [end for marker, _, end in _jpeg_segments(data) if marker == 0xDA]
+    return bool(scans) and data.rfind(b"\xff\xd9") >= scans[0]
+
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start, end) of each whole chunk's data."""
+    position = 8
+    while position + 12 <= len(data):
+        start = position + 8
+        end = start + int.from_bytes(data[position : position + 4], "big")
+        if end + 4 > len(data):
+            return
+        yield data[position + 4 : start], start, end
+        position = end + 4
+
+
+def _png_metadata(data: bytes) -> bytes:
+    """A PNG without its pixels: what stands before them, and the EXIF and XMP that may also follow them."""
+    parts, before = [_PNG_SIGNATURE], True
+    for name, start, end in _png_chunks(data):
+        before = before and name != b"IDAT"
+        if before or name in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+            parts.append(data[start - 8 : end + 4])
+    return b"".join([*parts, _PNG_END])
+
+
+def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(type, start, end) of each chunk of a WebP file."""
+    position = 12
+    while position + 8 <= len(data):
+        start = position + 8
+        end = start + int.from_bytes(data[position + 4 : start], "little")
+        yield data[position : position + 4], start, end
+        position = end + end % 2
+
+
+_REACHES_END: Mapping[str, Callable[[bytes], bool]] = MappingProxyType(
+    {
+        "JPEG": _jpeg_reaches_end,
+        "PNG": lambda data: {b"IDAT", b"IEND"} <= {kind for kind, _, _ in _png_chunks(data)},
+        "WEBP": lambda data: len(data) >= 8 + int.from_bytes(data[4:8], "little"),
+    }
+)
+
+
+def with_upright_tag(data: bytes, header: PictureHeader) -> bytes:
+    """The same file with its orientation tag set to 1, and nothing else changed.
+
+    In a PNG the checksum of the tag's chunk follows.
+
+    Raises:
+        Unusable: `picture_orientation_stuck` if the tag is not where the formats put it.
+    """
+    changed = bytearray(data)
+    for start, end in _metadata_blocks(data, header.kind):
+        _set_exif_orientation(changed, start, end)
+        _set_xmp_orientation(changed, start, end)
+        if header.kind == "PNG":
+            changed[end : end + 4] = zlib.crc32(changed[start - 4 : end]).to_bytes(4, "big")
+    upright = bytes(changed)
+    if read_picture_header(upright).orientation != 1:
+        raise Unusable("picture_orientation_stuck", shown(header.orientation))
+    return upright
+
+
+def _metadata_blocks(data: bytes, kind: str) -> list[tuple[int, int]]:
+    """(start, end) of the blocks that hold EXIF or XMP."""
+    if kind == "JPEG":
+        return [(start, end) for marker, start, end in _jpeg_segments(data) if marker == 0xE1]
+    chunks = _png_chunks(data) if kind == "PNG" else _riff_chunks(data)
+    return [(start, end) for name, start, end in chunks if name in (b"eXIf", b"iTXt", b"EXIF", b"XMP ")]
+
+
+def _set_exif_orientation(data: bytearray, start: int, end: int) -> None:
+    """Set tag 0x0112 of the first directory (TIFF 6.0, section 2) to 1, if this block is EXIF."""
+    tiff = start + 6 if data[start : start + 6] == b"Exif\0\0" else start
+    order = {b"II*\0": "little", b"MM\0*": "big"}.get(bytes(data[tiff : tiff + 4]))
+    if order is None:
+        return
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(data[at : at + size], order)
+
+    directory = tiff + number(tiff + 4, 4)
+    for entry in range(directory + 2, directory + 2 + 12 * number(directory, 2), 12):
+        if entry + 12 > end:
+            return
+        if number(entry, 2) == 0x0112:
+            size = {1: 1, 3: 2, 4: 4}.get(number(entry + 2, 2), 2)  # byte, short or long
+            data[entry + 8 : entry + 8 + size] = (1).to_bytes(size, order)
+
+
+_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))([0-9])")
+
+
+def _set_xmp_orientation(data: bytearray, start: int, end: int) -> None:
+    """Pillow, and so `datasets`, also turns a picture by the orientation in its XMP packet."""
+    for match in list(_XMP_ORIENTATION.finditer(bytes(data[start:end]))):
+        data[start + match.start(2)] = ord("1")
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -2699,584 +2170,1120 @@ def _with_corrections(
 
 
 # --------------------------------------------------------------------------------------------------------
-# Pictures
+# Captions
 # --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture of the release, checked, with its annotation.
+class Captions:
+    """The captions that were released apart.
 
     Attributes:
-        entry: its names, split and caption.
-        data: the file's bytes; untouched, but for an orientation tag set to 1.
-        width, height: the stored picture's own, in pixels.
-        annotation: what is annotated in it.
+        by_picture: "<category>/<file stem>" -> text, in which <obj0>, <obj1>… stand for objects.
+        by_category: category -> text.
+        findings: captions that are not text, of nothing in the release, or of what has one already.
     """
 
-    entry: Entry
-    data: bytes
-    width: int
-    height: int
-    annotation: Annotation
+    by_picture: Mapping[str, str]
+    by_category: Mapping[str, str]
+    findings: tuple[Finding, ...] = ()
 
 
-def read_picture(release: Release, entry: Entry, annotation: Annotation, findings: list[Finding]) -> Picture:
-    """Read and check one picture, without decoding its pixels.
+_JSON_FILE = re.compile(r".*\.(?:json|jsonl|ndjson)", re.DOTALL | re.IGNORECASE)
+
+
+def caption_files(tree: RawTree | None, listing: Listing | None, folder: str | None) -> dict[str, bytes]:
+    """Name -> bytes of the JSON files with captions: in a folder, or in `captions/` of the tree or beside it.
+
+    Args:
+        tree, listing: not looked at where a folder is given.
+        folder: path or fsspec URL of a folder, or of one file.
 
     Raises:
-        Unusable: with a `picture_…` or `member_…` code, if the picture cannot be used.
+        ReleaseError: if a given folder has no such file, or a file of the tree cannot be read.
     """
-    name = entry.picture_file
+    if folder is not None:
+        fs, location = fsspec.core.url_to_fs(os.fspath(folder))
+        with _told(folder, fs):
+            one = _content(fs, location) if _JSON_FILE.fullmatch(location) else None
+            files = _json_files(fs, location) if one is None else {posixpath.basename(location): one}
+        if not files:
+            raise ReleaseError(f"{folder}: no .json or .jsonl file with captions is there")
+        return files
+    files = tree.captions_beside()
+    for name in listing.sizes:
+        if name.startswith("captions/") and _JSON_FILE.fullmatch(name):
+            try:
+                files[posixpath.basename(name)] = tree.read(name, MAX_CAPTIONS_BYTES, "caption_wrong_type")
+            except Unusable as error:
+                raise ReleaseError(f"{tree.path}: {shown(name)}: {REASONS[error.reason].rule}") from error
+    return files
+
+
+def _json_files(fs: fsspec.AbstractFileSystem, folder: str, part: str = "") -> dict[str, bytes]:
+    """Name -> bytes of a folder's JSON files with a part in their name; none where there is no folder."""
     try:
-        data = release.tree.read(name, MAX_PICTURE_BYTES, "picture_too_large")
-    except FileNotFoundError:
-        raise Unusable("picture_missing") from None
-    header = read_picture_header(data)
-    if header.orientation != 1:
-        data = with_upright_tag(data, header)
-        findings.append(Finding("picture_orientation", name, None, shown(header.orientation)))
-    if header.kind != "JPEG":
-        findings.append(Finding("picture_format", name, None, header.kind))
-    if header.mode != "RGB":
-        findings.append(Finding("picture_mode", name, None, header.mode))
-    annotated = (annotation.width, annotation.height)
-    if None not in annotated and annotated != (header.width, header.height):
-        value = "{}x{}, annotated {}x{}".format(header.width, header.height, *annotated)
-        findings.append(Finding("picture_size_differs", name, None, shown(value)))
-    note_boxes(entry, annotation, header.width, header.height, findings)
-    return Picture(entry, data, header.width, header.height, annotation)
+        paths = [item["name"] for item in fs.ls(folder, detail=True) if item["type"] != "directory"]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    names = {posixpath.basename(path): path for path in paths}
+    wanted = {
+        name: path for name, path in names.items() if _JSON_FILE.fullmatch(name) and part in name.lower()
+    }
+    contents = {}
+    for name, path in sorted(wanted.items()):
+        with _told(path, fs):
+            contents[name] = _content(fs, path)
+    return {name: data for name, data in contents.items() if data is not None}
 
 
-def note_boxes(
-    entry: Entry, annotation: Annotation, width: int, height: int, findings: list[Finding]
-) -> None:
-    """Say which boxes leave the picture; they are kept as annotated."""
-    for item in annotation.objects:
-        x1, y1, x2, y2 = item.bbox
-        left, right, top, bottom = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
-        note = _Notes(entry.annotation_file, item.index, findings)
-        text = f"{x1:g}, {y1:g}, {x2:g}, {y2:g} in {width}x{height}"
-        if left >= width or top >= height or right <= 0 or bottom <= 0:
-            note("bbox_outside", text)
-        elif left < 0 or top < 0 or right > width or bottom > height:
-            note("bbox_leaves_picture", text)
+def _content(fs: fsspec.AbstractFileSystem, path: str) -> bytes | None:
+    """The bytes of a file; None if there is none. Asking first does not do: stores that fail say no."""
+    try:
+        return fs.cat_file(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def read_captions(
+    files: Mapping[str, bytes], image_ids: Collection[str], categories: Collection[str]
+) -> Captions:
+    """What captions files say of these pictures and categories, in whatever form of JSON.
+
+    A file is a dict of texts, a list of records, or JSON lines. What a text belongs to is told by values, not
+    by names of fields: a category, an image id with or without .JPEG, or its stem if that is unique. The
+    caption is the longest other text of the record.
+
+    Raises:
+        ReleaseError: if a file is not JSON.
+    """
+    names = _CaptionNames(image_ids, categories)
+    by_picture: dict[str, str] = {}
+    by_category: dict[str, str] = {}
+    findings: list[Finding] = []
+    for file, data in sorted(files.items()):
+        for values, is_pair in _caption_records(_parsed_json(file, data), names):
+            reason, key, text = names.caption(values, is_pair)
+            if not reason:
+                known = by_category if key in names.categories else by_picture
+                reason = "caption_conflict" if known.setdefault(key, text) != text else ""
+            if reason:
+                findings.append(Finding(reason, f"captions/{shown(file)}", None, shown(key)))
+    return Captions(by_picture, by_category, tuple(findings))
+
+
+def _parsed_json(file: str, data: bytes) -> Any:
+    """A file's content; of JSON lines, a list."""
+    try:
+        try:
+            return json.loads(data)
+        except json.JSONDecodeError:
+            lines = data.decode(json.detect_encoding(data)).splitlines()
+            if len(lines) < 2:
+                raise
+            return [json.loads(line) for line in lines if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise ReleaseError(f"captions/{shown(file)}: not JSON ({shown(str(error))})") from error
+
+
+def _caption_records(content: Any, names: _CaptionNames) -> Iterator[tuple[list[Any], bool]]:
+    """Values that stand together, and whether the first of them is a key that names what the rest is of."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if isinstance(value, dict):
+                by_stem = key in names.categories and any(names.image(stem, [key]) for stem in value)
+                inside = [([f"{key}/{stem}", text], True) for stem, text in value.items()]
+                yield from inside if by_stem else [([key, *value.values()], True)]
+            elif isinstance(value, list) and value and isinstance(value[0], dict):  # {"data": [record, …]}
+                yield from _caption_records(value, names)
+            else:
+                yield [key, *(value if isinstance(value, list) else [value])], True
+        return
+    for item in content if isinstance(content, list) else [content]:
+        if isinstance(item, dict) and len(item) > 1:
+            yield [part for v in item.values() for part in (v if isinstance(v, list) else [v])], False
+        elif isinstance(item, dict):
+            yield [part for pair in item.items() for part in pair], True
+        else:
+            yield (item if isinstance(item, list) else [item]), False
+
+
+class _CaptionNames:
+    """Finds what a caption is of."""
+
+    # What names a picture, also one that the release has not.
+    _OF_PICTURE = re.compile(r"\S+\.jpe?g|n\d{8}_\d+|[^\s/]+/[^\s/]+", re.IGNORECASE)
+
+    def __init__(self, image_ids: Collection[str], categories: Collection[str]) -> None:
+        self.categories = frozenset(categories)
+        self._image_ids = frozenset(image_ids)
+        stems = Counter(image_id.partition("/")[2] for image_id in self._image_ids)
+        self._stems = {i.partition("/")[2]: i for i in self._image_ids if stems[i.partition("/")[2]] == 1}
+
+    def image(self, text: str, categories: Sequence[str] = ()) -> str | None:
+        """The image id that a text stands for; a stem may be of one of some categories."""
+        name = re.sub(r"^(?:\./)?images/|\.jpe?g$", "", text, flags=re.IGNORECASE)
+        candidates = (name, *(f"{category}/{name}" for category in categories))
+        return next((c for c in candidates if c in self._image_ids), self._stems.get(name))
+
+    def caption(self, values: Sequence[Any], is_pair: bool) -> tuple[str, str, str]:
+        """(reason code or "", image id or category, text) of values that stand together."""
+        texts = [value for value in values if isinstance(value, str)]
+        could_name = texts[:1] if is_pair else texts
+        categories = [text for text in could_name if text in self.categories]
+        images = [text for text in could_name if self.image(text, categories)]
+        of_pictures = [text for text in could_name if self._OF_PICTURE.fullmatch(text)]
+        own = (images or of_pictures or categories)[:1]
+        rest = [text for text in texts if text not in (*own, *categories)] or [
+            text for text in texts if text not in own
+        ]
+        if len(texts) < 2 or not rest or not all(map(_is_unicode, (*own, *rest))):
+            return "caption_wrong_type", own[0] if own else min(texts, key=len, default=""), ""
+        key = self.image(own[0], categories) if images else own[0] if own else ""
+        if not images and key not in self.categories:
+            return "caption_without_picture", key or (texts[0] if is_pair else min(texts, key=len)), ""
+        return "", key, max(rest, key=len)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a text: JSON lets one half of a surrogate pair stand alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# --------------------------------------------------------------------------------------------------------
+# The raw tree: a folder or a zip
+# --------------------------------------------------------------------------------------------------------
+
+TREE_FOLDERS = ("images", "annotations", "lists", "CAD", "captions")
 
 
 @dataclass(frozen=True)
-class PictureHeader:
-    """What a picture says of itself: kind JPEG, PNG or WEBP, Pillow's mode, EXIF orientation (1 if none)."""
+class Listing:
+    """All files of a tree.
 
-    kind: str
-    width: int
-    height: int
-    mode: str
-    orientation: int
-
-
-def read_picture_header(data: bytes) -> PictureHeader:
-    """Format, size, mode and orientation of a picture whose structure reaches its end; no pixel is decoded.
-
-    Raises:
-        Unusable: with a `picture_…` code.
+    Attributes:
+        sizes: path inside the tree -> bytes.
+        fingerprint: hexadecimal; changes when any file is added, removed or changed.
+        findings: members that cannot be used.
     """
-    if not data:
-        raise Unusable("picture_empty")
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP" and not _REACHES_END["WEBP"](data):
-        # Pillow would only say that it cannot read it.
-        raise Unusable("picture_truncated", f"{len(data)} bytes")
+
+    sizes: Mapping[str, int]
+    fingerprint: str
+    findings: tuple[Finding, ...] = ()
+
+
+@contextmanager
+def _told(where: str, fs: fsspec.AbstractFileSystem) -> Iterator[None]:
+    """Name the file and the remedy where a store only says how it failed."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", category=UserWarning)  # of odd EXIF blocks
-            source = io.BytesIO(_png_metadata(data) if data.startswith(_PNG_SIGNATURE) else data)
-            with PIL.Image.open(source, formats=("JPEG", "PNG", "WEBP")) as image:
-                kind = "JPEG" if image.format == "MPO" else str(image.format)
-                header = PictureHeader(kind, *image.size, image.mode, _orientation(image))
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-        raise Unusable("picture_too_large", shown(str(error))) from error
-    except Exception as error:  # Pillow's readers meet damaged bytes with many kinds of error
-        raise Unusable("picture_unreadable", shown(f"{type(error).__name__}: {error}")) from error
-    if header.width * header.height > MAX_PICTURE_PIXELS:  # whatever Pillow's own limit was set to
-        raise Unusable("picture_too_large", f"{header.width}x{header.height}")
-    if not _REACHES_END[header.kind](data):
-        raise Unusable("picture_truncated", f"{len(data)} bytes")
-    return header
+        yield
+    except (FileNotFoundError, Unusable, ReleaseError, UnansweredError):
+        raise
+    except Exception as error:
+        if _is_local(fs):
+            raise
+        if isinstance(error, _NoRangesError):
+            raise ReleaseError(
+                f"{where}: {error}; download it first, then give the path of the file"
+            ) from error
+        raise UnansweredError(
+            f"{where}: {shown_error(error)}; also when asked again. {_remedy(error)}, then run the same "
+            "command again to go on"
+        ) from error
 
 
-def _orientation(image: PIL.Image.Image) -> Any:
-    """By which `datasets` turns a picture: the EXIF tag, or else the one in the XMP packet."""
-    exif = PIL.Image.Image.getexif(image)  # a PNG's own method decodes the pixels first
-    if (tag := PIL.Image.ExifTags.Base.Orientation) in exif:
-        return exif[tag]
-    # The newest Pillow looks here too. A build with an older one must not leave it to the readers.
-    packet = _XMP_ORIENTATION.search(image.info.get("xmp") or b"")
-    return int(packet[2]) if packet else 1
+class _NoRangesError(OSError):
+    """A server that only gives whole files."""
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, end) of each segment's payload up to the first scan (ITU-T T.81, annex B)."""
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        yield marker, position + 4, end
-        if marker == 0xDA:
-            return
-        position = end
-
-
-def _jpeg_reaches_end(data: bytes) -> bool:
-    """Whether the end marker follows the first scan; a thumbnail's own, in the EXIF block, does not count."""
-    scans = [end for marker, _, end in _jpeg_segments(data) if marker == 0xDA]
-    return bool(scans) and data.rfind(b"\xff\xd9") >= scans[0]
-
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(type, start, end) of each whole chunk's data."""
-    position = 8
-    while position + 12 <= len(data):
-        start = position + 8
-        end = start + int.from_bytes(data[position : position + 4], "big")
-        if end + 4 > len(data):
-            return
-        yield data[position + 4 : start], start, end
-        position = end + 4
-
-
-def _png_metadata(data: bytes) -> bytes:
-    """A PNG without its pixels: what stands before them, and the EXIF and XMP that may also follow them."""
-    parts, before = [_PNG_SIGNATURE], True
-    for name, start, end in _png_chunks(data):
-        before = before and name != b"IDAT"
-        if before or name in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
-            parts.append(data[start - 8 : end + 4])
-    return b"".join([*parts, _PNG_END])
-
-
-def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(type, start, end) of each chunk of a WebP file."""
-    position = 12
-    while position + 8 <= len(data):
-        start = position + 8
-        end = start + int.from_bytes(data[position + 4 : start], "little")
-        yield data[position : position + 4], start, end
-        position = end + end % 2
-
-
-_REACHES_END: Mapping[str, Callable[[bytes], bool]] = MappingProxyType(
+# What a server means by its answer, and what to do.
+_ANSWERS: Mapping[int, tuple[str, str]] = MappingProxyType(
     {
-        "JPEG": _jpeg_reaches_end,
-        "PNG": lambda data: {b"IDAT", b"IEND"} <= {kind for kind, _, _ in _png_chunks(data)},
-        "WEBP": lambda data: len(data) >= 8 + int.from_bytes(data[4:8], "little"),
+        401: ("asks who you are", "Check the credentials, or ask for a new address if it is a signed one"),
+        403: ("refuses you", "Check the credentials, or ask for a new address if it is a signed one"),
+        404: ("has no such file", "Check the address"),
+        410: ("has no such file any more", "Check the address"),
+        429: ("has had too many requests", "Wait a few minutes"),
     }
 )
 
 
-def with_upright_tag(data: bytes, header: PictureHeader) -> bytes:
-    """The same file with its orientation tag set to 1, and nothing else changed.
-
-    In a PNG the checksum of the tag's chunk follows.
-
-    Raises:
-        Unusable: `picture_orientation_stuck` if the tag is not where the formats put it.
-    """
-    changed = bytearray(data)
-    for start, end in _metadata_blocks(data, header.kind):
-        _set_exif_orientation(changed, start, end)
-        _set_xmp_orientation(changed, start, end)
-        if header.kind == "PNG":
-            changed[end : end + 4] = zlib.crc32(changed[start - 4 : end]).to_bytes(4, "big")
-    upright = bytes(changed)
-    if read_picture_header(upright).orientation != 1:
-        raise Unusable("picture_orientation_stuck", shown(header.orientation))
-    return upright
+def _status(error: BaseException) -> int | None:
+    """The HTTP status behind an error of a file system; None where no server has answered."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        response = getattr(cause, "response", None)
+        for status in (getattr(cause, "status", None), getattr(response, "status_code", None)):
+            if isinstance(status, int) and 400 <= status < 600:
+                return status
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
-def _metadata_blocks(data: bytes, kind: str) -> list[tuple[int, int]]:
-    """(start, end) of the blocks that hold EXIF or XMP."""
-    if kind == "JPEG":
-        return [(start, end) for marker, start, end in _jpeg_segments(data) if marker == 0xE1]
-    chunks = _png_chunks(data) if kind == "PNG" else _riff_chunks(data)
-    return [(start, end) for name, start, end in chunks if name in (b"eXIf", b"iTXt", b"EXIF", b"XMP ")]
+def _remedy(error: BaseException) -> str:
+    """What to do about an error of a store."""
+    status = _status(error)
+    if status is not None and status >= 500:
+        return "The server is out of order; wait a while"
+    return _ANSWERS[status][1] if status in _ANSWERS else "Check the connection and the credentials"
 
 
-def _set_exif_orientation(data: bytearray, start: int, end: int) -> None:
-    """Set tag 0x0112 of the first directory (TIFF 6.0, section 2) to 1, if this block is EXIF."""
-    tiff = start + 6 if data[start : start + 6] == b"Exif\0\0" else start
-    order = {b"II*\0": "little", b"MM\0*": "big"}.get(bytes(data[tiff : tiff + 4]))
-    if order is None:
-        return
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(data[at : at + size], order)
-
-    directory = tiff + number(tiff + 4, 4)
-    for entry in range(directory + 2, directory + 2 + 12 * number(directory, 2), 12):
-        if entry + 12 > end:
-            return
-        if number(entry, 2) == 0x0112:
-            size = {1: 1, 3: 2, 4: 4}.get(number(entry + 2, 2), 2)  # byte, short or long
-            data[entry + 8 : entry + 8 + size] = (1).to_bytes(size, order)
+def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
+    return "file" in np.atleast_1d(fs.protocol)
 
 
-_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>))([0-9])")
+class RawTree:
+    """The raw release, read in place: a folder, or a zip that is never unpacked.
 
-
-def _set_xmp_orientation(data: bytearray, start: int, end: int) -> None:
-    """Pillow, and so `datasets`, also turns a picture by the orientation in its XMP packet."""
-    for match in list(_XMP_ORIENTATION.finditer(bytes(data[start:end]))):
-        data[start + match.start(2)] = ord("1")
-
-
-# --------------------------------------------------------------------------------------------------------
-# Rows
-# --------------------------------------------------------------------------------------------------------
-
-
-def has_rows(config: str, entry: Entry, annotation: Annotation) -> bool:
-    """Whether a picture has rows in a config; tells before the picture itself is read."""
-    if known_only(config) not in (None, entry.known) or entry.split not in config_splits(config):
-        return False
-    if config == "captions":
-        return entry.captioned
-    return config == "classification" or any(item.posed for item in annotation.objects)
-
-
-def rows(config: str, pictures: Sequence[Picture], release: Release) -> pa.Table:
-    """The rows of a config, as an Arrow table of the config's features.
+    Instances are small and can be sent to other processes; each process opens the zip for itself.
 
     Args:
-        pictures: in order; those without rows in the config add none.
-        release: whose category captions and names of label ids are used.
-    """
-    pictures = [p for p in pictures if has_rows(config, p.entry, p.annotation)]
-    labels = {name: label for label, name in enumerate(release.categories)}
-    if config == "classification":
-        columns = _classification_columns(pictures, labels)
-    elif config == "captions":
-        columns = _caption_columns(pictures, labels, release.category_captions)
-    else:
-        columns = _pose_columns(pictures, labels)
-    schema = pa.schema(list(config_features(config, release.categories).arrow_schema))
-    return pa.Table.from_arrays([_array(columns[f.name], f.type) for f in schema], schema=schema)
-
-
-def _array(values: Any, kind: pa.DataType) -> pa.Array:
-    return values if isinstance(values, pa.Array) else pa.array(values, kind)
-
-
-def _image_array(pictures: Sequence[Picture]) -> pa.Array:
-    """The pictures as `datasets.Image` stores them; the path is the file's name."""
-    data = pa.array([p.data for p in pictures], pa.binary())
-    names = pa.array([f"{p.entry.stem}.JPEG" for p in pictures], pa.string())
-    return pa.StructArray.from_arrays([data, names], ["bytes", "path"])
-
-
-def _pose_columns(pictures: Sequence[Picture], labels: Mapping[str, int]) -> dict[str, Any]:
-    pairs = [(p, item) for p in pictures for item in p.annotation.objects if item.posed]
-    owners = [p for p, _ in pairs]
-    columns = {name: [_object_value(item, name) for _, item in pairs] for name in _object_features()}
-    return {
-        **columns,
-        "image": _image_array(owners),
-        "image_id": [p.entry.image_id for p in owners],
-        "width": [p.width for p in owners],
-        "height": [p.height for p in owners],
-        "category": [labels[p.entry.category] for p in owners],
-        "known": [p.entry.known for p in owners],
-    }
-
-
-def _classification_columns(pictures: Sequence[Picture], labels: Mapping[str, int]) -> dict[str, Any]:
-    return {
-        "image": _image_array(pictures),
-        "label": [labels[p.entry.category] for p in pictures],
-        "image_id": [p.entry.image_id for p in pictures],
-        "width": [p.width for p in pictures],
-        "height": [p.height for p in pictures],
-        "num_objects": [p.annotation.num_objects for p in pictures],
-    }
-
-
-def _caption_columns(
-    pictures: Sequence[Picture], labels: Mapping[str, int], category_captions: Mapping[str, str]
-) -> dict[str, Any]:
-    names = tuple(_object_features())
-    return {
-        "image": _image_array(pictures),
-        "image_id": [p.entry.image_id for p in pictures],
-        "category": [labels[p.entry.category] for p in pictures],
-        "caption": [p.entry.caption for p in pictures],
-        "category_caption": [category_captions.get(p.entry.category) for p in pictures],
-        "width": [p.width for p in pictures],
-        "height": [p.height for p in pictures],
-        "objects": [
-            [{name: _object_value(item, name) for name in names} for item in p.annotation.objects]
-            for p in pictures
-        ],
-    }
-
-
-def _object_value(item: ObjectAnnotation, name: str) -> Any:
-    """The value of an object's column."""
-    if name == "object_index":
-        return item.index
-    if name == "object_status":
-        return None if item.object_status is None else OBJECT_STATUS.index(item.object_status)
-    return getattr(item, name)
-
-
-def read_pictures(
-    release: Release, config: str, entries: Iterable[Entry], findings: list[Finding]
-) -> Iterator[Picture]:
-    """The usable pictures with rows in a config; the others end in `findings`."""
-    for entry in entries:
-        file = entry.annotation_file
-        try:
-            annotation = read_annotation(release, entry, findings)
-            if has_rows(config, entry, annotation):
-                file = entry.picture_file
-                yield read_picture(release, entry, annotation, findings)
-        except Unusable as error:
-            findings.append(Finding(error.reason, file, None, error.value))
-
-
-# --------------------------------------------------------------------------------------------------------
-# The builder
-# --------------------------------------------------------------------------------------------------------
-
-logger = datasets.utils.logging.get_logger(__name__)
-
-CHUNK = 64  # pictures: the unit of num_proc, of shuffling and of an Arrow table; some 7 MB
-
-
-@dataclass
-class ImageNet3DConfig(datasets.BuilderConfig):
-    """How to read the raw release.
-
-    Attributes:
-        data_dir: the raw release, a folder or a zip; without it the zip is downloaded from the Hub.
-        captions: a folder with JSON files of captions, or one such file; without it `captions/` inside or
-            beside the raw release is used.
-        raw_revision: branch, tag or commit of the Hub repository to download the zip from; by default its
-            newest version tag that this code reads, or else main.
-        seed: of the order of train.
-        corrections: a file of corrections, or several.
-    """
-
-    captions: str | None = None
-    raw_revision: str | None = None
-    seed: int = 0
-    corrections: str | Sequence[str] = ()
-    fingerprint: str = field(default="", repr=False)
-    revision: "Revision | None" = field(default=None, repr=False)
-
-    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
-        """The cache key: names the release's state and this code, so that neither's older rows are served."""
-        code = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8).hexdigest()
-        if self.data_dir is not None:
-            state = fingerprint(RawTree(self.data_dir), self.captions, self.corrections)
-        else:
-            self.revision = find_revision(self.raw_revision)
-            state = self.revision.commit
-            if self.captions is not None:
-                state += f"-{_captions_fingerprint(caption_files(None, None, self.captions))}"
-            if self.corrections:
-                state += f"-{_corrections_digest(read_corrections(self.corrections))}"
-        self.fingerprint = f"{code}-{state}"
-        return super().create_config_id({**config_kwargs, "fingerprint": self.fingerprint}, custom_features)
-
-
-class ImageNet3D(datasets.ArrowBasedBuilder):
-    """Rigid objects of ImageNet21k pictures with 2D boxes, 3D poses, quality labels and captions.
-
-    Configs: `pose` (default), `open_vocab_known`, `open_vocab_unknown`, `classification` and `captions`;
-    splits `train` and `validation`. `config_features` names the columns. The raw release that `data_dir`
-    names is read in place, zipped or not. See `ImageNet3DConfig` for the options.
+        path: a folder or a .zip, local or any fsspec URL, with or without the top folder.
+        storage_options: for the fsspec file system.
 
     Raises:
-        ReleaseError: if `data_dir` is no raw release, or captions are asked for and there are none.
-        PermissionError: without `data_dir`, if the Hub refuses the gated zip; says how to get access.
+        ReleaseError: if there is no such tree, or the zip is cut off or holds none.
     """
 
-    VERSION = datasets.Version(__version__)
-    BUILDER_CONFIG_CLASS = ImageNet3DConfig
-    BUILDER_CONFIGS: ClassVar = [
-        ImageNet3DConfig(name=name, version=datasets.Version(__version__), description=text)
-        for name, text in DESCRIPTIONS.items()
-    ]
-    DEFAULT_CONFIG_NAME = DEFAULT_CONFIG
+    def __init__(self, path: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        self.path = os.fspath(path)
+        if not _is_unicode(self.path) or "\0" in self.path:
+            raise ReleaseError(
+                f"{self.path!a}: is no UTF-8, which not all libraries can open; rename the folder"
+            )
+        self.storage_options = dict(storage_options or {})
+        self._made: tuple[int, fsspec.AbstractFileSystem] | None = None
+        self._near: Mapping[str, bytes] | None = None
+        self._near_archive: zipfile.ZipFile | None = None
+        self._near_names: frozenset[str] = frozenset()
+        try:
+            self._location = fsspec.core.url_to_fs(self.path, **self.storage_options)[1]
+        except (ImportError, ValueError) as error:  # a package or protocol that is not there
+            raise ReleaseError(f"{self.path}: {error}") from error
+        self._is_local = _is_local(self._fs)
+        self._fs.invalidate_cache()  # what it listed before may have changed
+        info = self._found()
+        self.is_archive = info["type"] == "file"
+        if self.is_archive:
+            self._size, self._state = info["size"], _state(info)
+            if self._size is None:
+                raise ReleaseError(f"{self.path}: the server does not say how large it is; download it first")
+        with self._told(""):
+            self._top = self._find_top_member() if self.is_archive else self._find_top_folder()
 
-    def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(
-            description=DESCRIPTIONS[self.config.name],
-            features=config_features(self.config.name),
-            homepage="https://imagenet3d.github.io",
-            license="cc-by-nc-4.0",
-            citation=CITATION,
+    @property
+    def taken(self) -> str:
+        """The folder with images/ that is read, in words: it may lie below the given path."""
+        return f"{self.path}: {shown(self._top) or 'the top'} in the zip" if self.is_archive else self._top
+
+    @property
+    def _fs(self) -> fsspec.AbstractFileSystem:
+        """The file system, made anew in each process: connections to a store do not survive a fork."""
+        if self._made is None or self._made[0] != os.getpid():
+            self._made = os.getpid(), fsspec.core.url_to_fs(self.path, **self.storage_options)[0]
+        return self._made[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_made": None}
+        return {**state, "_near": None, "_near_archive": None, "_near_names": frozenset()}
+
+    def _found(self) -> Mapping[str, Any]:
+        """What the file system says of the path: a folder or a file."""
+        message = f"{self.path}: no such folder or zip; give the raw release, zipped or unpacked"
+        try:
+            info = self._fs.info(self._location)
+        except Exception as error:  # packages for stores fail in ways of their own
+            raise ReleaseError(self._why_not_found(error, message)) from error
+        if self._is_local:  # where it may also be a link, or a pipe
+            info = {**info, "type": "directory" if self._fs.isdir(self._location) else info["type"]}
+            if info["type"] != "directory" and not self._fs.isfile(self._location):
+                raise ReleaseError(message)
+        return info
+
+    def _why_not_found(self, error: Exception, message: str) -> str:
+        """What it means that a file system cannot say what the path is."""
+        if (status := _status(error)) is not None:
+            said = _ANSWERS[status][0] if status in _ANSWERS else "failed"
+            return f"{self.path}: the server {said} (HTTP {status}). {_remedy(error)}"
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        if missing and "http" not in np.atleast_1d(self._fs.protocol):  # which says so of all that fails
+            return message
+        text = shown_error(error.__cause__ or error)
+        return f"{self.path}: cannot be read ({text}). Check the address, the connection and the credentials"
+
+    def _told(self, name: str) -> AbstractContextManager[None]:
+        """Name the file and the remedy where a store only says how it failed."""
+        return _told(f"{self.path}: {name}" if name else self.path, self._fs)
+
+    def _find_top_folder(self) -> str:
+        """The folder that holds images/: the path itself, or the only folder in it that does."""
+        if self._fs.isdir(f"{self._location}/images"):
+            return self._location
+        folders = [
+            item["name"] for item in self._fs.ls(self._location, detail=True) if item["type"] == "directory"
+        ]
+        tops = [name for name in folders if self._fs.isdir(f"{name}/images")]
+        if len(tops) == 1:
+            return tops[0].rstrip("/")
+        raise ReleaseError(
+            f"{self.path}: {_described(tops)}; give the folder that holds images/, annotations/ and lists/"
         )
 
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        tree = self._raw_tree(dl_manager)
-        found = survey(tree, self.config.captions, self.config.seed, self.config.corrections)
-        if self.config.data_dir is not None and not self.config.fingerprint.endswith(found.fingerprint):
-            raise ReleaseError(f"{tree.path} changed after this builder was made; make a new one")
-        if self.config.name == "captions" and not found.has_captions:
+    def _find_top_member(self) -> str:
+        names = [info.filename for info in self.archive.infolist() if not _is_unsafe(info)]
+        tops = {match[1] for name in names if (match := _PICTURE_MEMBER.fullmatch(name))}
+        tops = {top for top in tops if not top.startswith(_OF_MACOS)}
+        if len(tops) == 1:
+            return tops.pop()
+        if not tops and any("\\images\\" in f"\\{info.orig_filename}" for info in self.archive.infolist()):
             raise ReleaseError(
-                f"{tree.path} comes without captions; give captions=FOLDER with JSON files of them"
+                f"{self.path}: was made with backslashes between folders, which no zip may have; unpack it "
+                "and give the folder"
             )
-        self.info.features = config_features(self.config.name, found.release.categories)
-        _warn_of_categories(found.release.categories)
-        lost = [Finding(entry.reason, entry.picture_file) for entry in found.left_out]
-        _warn_of_losses([*found.findings, *lost])
-        generators = []
-        for split in config_splits(self.config.name):
-            chunks = self._chunks(found, split)
-            if chunks:
-                kwargs = {"release": found.release, "chunks": chunks}
-                generators.append(datasets.SplitGenerator(name=split, gen_kwargs=kwargs))
-            else:
-                logger.warning(f"{self.config.name} has no rows in {split}; the split is left out")
-        if not generators:
-            raise ReleaseError(f"{tree.path} has no rows for {self.config.name}")
-        return generators
+        other = "" if tops else self._other_kind()  # a tar may end with a zip of its own, the last annotation
+        raise ReleaseError(
+            f"{self.path}: {other or f'{_described(tops)} in the zip; it must hold one tree of the release'}"
+        )
 
-    def _raw_tree(self, dl_manager: Any) -> RawTree:
-        """The raw release: as given, or downloaded; streaming reads ranges of the remote zip instead."""
-        if self.config.data_dir is not None:
-            return RawTree(self.config.data_dir)
-        revision = self.config.revision
-        logger.warning(f"reading {RAW_ARCHIVE} of {REPOSITORY} at {revision.name}, commit {revision.commit}")
-        place = {"repo_id": REPOSITORY, "repo_type": "dataset", "filename": RAW_ARCHIVE}
-        cached = huggingface_hub.try_to_load_from_cache(**place, revision=revision.commit)
-        if isinstance(cached, str):  # whether or not there is a network
-            return RawTree(cached)
-        url = f"hf://datasets/{REPOSITORY}@{revision.name}/{RAW_ARCHIVE}"
+    @property
+    def archive(self) -> zipfile.ZipFile:
+        """The zip, opened once a process."""
         try:
-            path = dl_manager.download(url)
-            return RawTree(path, {"token": self.token} if str(path).startswith("hf://") else {})
-        except (OSError, ReleaseError) as error:
-            raise _download_error(url, error) from error
+            return _open_archive(os.getpid(), self._fs, self._location, self._size, self._state)
+        except ReleaseError:
+            raise
+        except _ZIP_ERRORS as error:
+            damaged = f"not a whole zip file ({shown(str(error))}); download the release again"
+            raise ReleaseError(f"{self.path}: {self._other_kind() or damaged}") from error
 
-    def _chunks(self, found: Survey, split: str) -> list[tuple[Entry, ...]]:
-        """Runs of pictures; an empty list if none has a row."""
-        known = known_only(self.config.name)
-        entries = [e for e in found.entries[split] if known in (None, e.known)]
-        if self.config.name == "captions":
-            entries = [e for e in entries if e.captioned]
-        if next(read_pictures(found.release, self.config.name, entries, []), None) is None:
-            return []
-        return [tuple(entries[i : i + CHUNK]) for i in range(0, len(entries), CHUNK)]
+    def _other_kind(self) -> str:
+        """What a file is if not a zip, and what to do; "" where its beginning does not tell."""
+        with self._told(""):
+            head = self._fs.cat_file(self._location, start=0, end=min(self._size, 512)) if self._size else b""
+        for begins, at, kind in _OTHER_ARCHIVES:
+            if head[at:].startswith(begins):
+                return f"is {kind}, not a zip; unpack it and give the folder"
+        if head.startswith(b"PK\x07\x08") or re.search(r"\.z(?:ip\.)?[0-9]+$", self._location):
+            return _IN_PARTS
+        return ""
 
-    def _generate_tables(
-        self, release: Release, chunks: list[tuple[Entry, ...]]
-    ) -> Iterator[tuple[tuple[int, int], pa.Table]]:
+    def read(self, name: str, limit: int, too_large: str) -> bytes:
+        """The bytes of one file.
+
+        Args:
+            name: path inside the tree, such as `lists/bed_imagenet_val.txt`.
+            limit: bytes; a larger file is not read further.
+            too_large: the reason code of a larger file.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            Unusable: past the limit, or with a `member_…` code for a zip member that cannot be read.
+            UnansweredError: if a store fails for good.
+        """
+        with self._told(name):
+            data = self._read_member(name, limit) if self.is_archive else self._read_file(name, limit)
+        if len(data) > limit:
+            raise Unusable(too_large, f"more than {limit} bytes")
+        return data
+
+    def _read_file(self, name: str, limit: int) -> bytes:
+        if self._near is not None and name in self._near:
+            return self._near[name]
+        path = f"{self._top}/{name}"
+        if self._is_local:
+            return _read_local_file(path, limit)
+        info = self._fs.info(path)
+        if info["type"] != "file":
+            raise FileNotFoundError(name)
+        end = min(info["size"], limit + 1)
+        return self._fs.cat_file(path, start=0, end=end) if end else b""  # no store gives an empty range
+
+    def _read_member(self, name: str, limit: int) -> bytes:
+        try:
+            info = self.archive.getinfo(self._top + name)
+        except KeyError:
+            raise FileNotFoundError(name) from None
+        if info.filename in _conflicts(self.archive):
+            raise Unusable("member_conflict")
+        if reason := _member_problem(info):
+            raise Unusable(reason)
+        if not 0 <= info.header_offset < self.archive.start_dir:  # seeking there is an error of the disk
+            raise Unusable("member_damaged", "it begins outside the zip")
+        near = self if name in self._near_names else self.fetched({name: limit})
+        try:
+            with (near._near_archive or self.archive).open(info) as member:
+                return member.read(limit + 1)
+        except _ZIP_ERRORS as error:
+            raise Unusable("member_damaged", shown(str(error))) from error
+
+    def fetched(self, limits: Mapping[str, int]) -> RawTree:
+        """The same tree with some files at hand, which are fetched side by side if it is on a store.
+
+        On a disk the system is told that they will be read: it then fetches them side by side as well, unless
+        it holds them already. What cannot be fetched is left to `read`, which says why.
+
+        Args:
+            limits: path inside the tree -> bytes; of a larger file no more is fetched.
+        """
+        if self._is_local:
+            self._announce(limits)
+            return self
+        if limits.keys() <= self._near_names:
+            return self
+        tree = copy.copy(self)
+        tree._near_names = frozenset(limits)
+        with self._told(""):
+            if self.is_archive:
+                tree._near_archive = self._fetched_members(limits)
+            else:
+                requests = [(f"{self._top}/{name}", 0, limit + 1) for name, limit in limits.items()]
+                answers = zip(limits, _fetch(self._fs, requests), strict=True)
+                tree._near = {name: data for name, data in answers if isinstance(data, bytes)}
+        return tree
+
+    def _announce(self, limits: Mapping[str, int]) -> None:
+        """Files of a disk that are read for the first time cost a build half as much again without this."""
+        if len(limits) < 2 or not hasattr(os, "posix_fadvise"):
+            return
+        if not self.is_archive:
+            for name, limit in limits.items():
+                _will_be_read(f"{self._top}/{name}", 0, limit)
+            return
+        for start, end in self._ranges(limits):
+            _will_be_read(self._location, start, end - start)
+
+    def _ranges(self, limits: Mapping[str, int]) -> list[tuple[int, int]]:
+        """Where members of the zip lie in it, neighbours as one."""
+        ranges = []
+        for name, limit in limits.items():
+            info = self.archive.NameToInfo.get(self._top + name)
+            if info is not None and 0 <= info.header_offset < self.archive.start_dir:
+                ranges.append((info.header_offset, info.header_offset + _packed_bytes(info, limit)))
+        return _joined(ranges)
+
+    def _fetched_members(self, limits: Mapping[str, int]) -> zipfile.ZipFile:
+        """The zip, with these members read from memory; zipfile checks them as it does those of a disk."""
+        ranges = self._ranges(limits)
+        answers = zip(ranges, _fetch(self._fs, [(self._location, *r) for r in ranges]), strict=True)
+        blocks = {start: data for (start, _), data in answers if isinstance(data, bytes)}
+        archive = copy.copy(self.archive)
+        archive.fp = _RemoteFile(self._fs, self._location, self._size, blocks)
+        return archive
+
+    def captions_beside(self) -> dict[str, bytes]:
+        """Name -> bytes of files with captions next to the zip, or next to the folder that holds images/.
+
+        They are in a folder `captions`, or have "caption" in their name. A web server is not asked: what it
+        answers for a file that it lacks may be anything.
+
+        Raises:
+            UnansweredError: if a store fails for good.
+        """
+        if "http" in np.atleast_1d(self._fs.protocol):
+            return {}
+        parent = posixpath.dirname(self._location if self.is_archive else self._top)
+        try:
+            with self._told(parent):
+                by_name = _json_files(self._fs, parent, "caption")
+                return by_name | _json_files(self._fs, f"{parent}/captions")
+        except UnansweredError as error:
+            if isinstance(error.__cause__, PermissionError):  # a store's answer where it may not be listed
+                return {}
+            raise
+
+    def listing(self) -> Listing:
+        """All files of the tree with a fingerprint of their state."""
+        if self.is_archive:
+            return self._list_archive()
+        with self._told(""):
+            files = self._list_folder()
+        digest = hashlib.blake2b(digest_size=16)
+        for name, (_, state) in sorted(files.items()):
+            digest.update(f"{name}\0{state}\n".encode("utf-8", "surrogateescape"))
+        return Listing({name: size for name, (size, _) in files.items()}, digest.hexdigest())
+
+    def _list_folder(self) -> dict[str, tuple[int, str]]:
+        """Path inside the tree -> (bytes, what changes when the file changes)."""
+        files: dict[str, tuple[int, str]] = {}
+        for folder in TREE_FOLDERS:
+            if self._is_local:
+                files.update(_scan_local_folder(f"{self._top}/{folder}", folder))
+                continue
+            for path, info in self._fs.find(f"{self._top}/{folder}", detail=True).items():
+                if info["type"] == "file":
+                    files[path[len(self._top) + 1 :]] = (info["size"], _state(info))
+        return files
+
+    def _list_archive(self) -> Listing:
+        """From the central directory: the checksums that stand there make the fingerprint.
+
+        What is wrong with a picture, an annotation or a list is found when it is read, and said once, there.
+        """
+        sizes: dict[str, int] = {}
         findings: list[Finding] = []
-        for number, (near, entries) in enumerate(release.fetched_ahead(chunks)):
-            pictures = list(read_pictures(near, self.config.name, entries, findings))
-            table = rows(self.config.name, pictures, release)
-            if len(table):
-                yield (number, 0), table
-        _warn_of_losses(findings)
+        digest = hashlib.blake2b(digest_size=16)
+        for info in self.archive.infolist():
+            state = (
+                f"{info.orig_filename}\0{info.file_size} {info.CRC} {info.external_attr} {info.flag_bits}\n"
+            )
+            digest.update(state.encode("utf-8", "surrogateescape"))
+            if _is_unsafe(info):
+                findings.append(Finding("member_unsafe_path", shown(info.orig_filename)))
+                continue
+            if info.is_dir():
+                continue
+            if not info.filename.startswith(self._top):
+                if info.filename.startswith(tuple(f"{folder}/" for folder in TREE_FOLDERS)):
+                    findings.append(Finding("file_unexpected", info.filename))
+                continue
+            name = info.filename.removeprefix(self._top)
+            if name in sizes and info.filename not in _conflicts(self.archive):
+                findings.append(Finding("member_duplicate", name))
+            if (reason := _member_problem(info)) and not name.startswith(_READ_LATER):
+                findings.append(Finding(reason, name))
+            sizes[name] = info.file_size
+        return Listing(sizes, digest.hexdigest(), tuple(findings))
+
+
+_PICTURE_MEMBER = re.compile(r"((?:[^/]+/)*?)images/[^/]+/[^/]+")
+_OF_MACOS = "__MACOSX/"  # what its zips hold beside the files: none of the release's
+_PLAIN_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_READ_LATER = ("images/", "annotations/", "lists/")
+# What zipfile meets damaged bytes with; OSError stands for the disk or the network, which may recover.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+    OverflowError,
+    RuntimeError,
+)
+
+
+_OTHER_ARCHIVES = (
+    (b"\x1f\x8b", 0, "a gzip file (perhaps a tar archive)"),
+    (b"ustar", 257, "a tar archive"),
+    (b"BZh", 0, "a bzip2 file (perhaps a tar archive)"),
+    (b"\xfd7zXZ\0", 0, "an xz file (perhaps a tar archive)"),
+    (b"(\xb5/\xfd", 0, "a zstandard file (perhaps a tar archive)"),
+    (b"7z\xbc\xaf'\x1c", 0, "a 7z archive"),
+    (b"Rar!", 0, "a rar archive"),
+)
+_IN_PARTS = (
+    "is one of several parts of a zip; join them first: zip -s 0 PART.zip --out WHOLE.zip, or cat for parts "
+    "called .001, .002"
+)
+
+
+def _described(tops: Collection[str]) -> str:
+    """Folders that each hold images/, for an error."""
+    if not tops:
+        return "no images/ folder"
+    first = ", ".join(shown(top) or "the top" for top in sorted(tops)[:5])
+    return f"{len(tops)} folders with images/ ({first}{', …' if len(tops) > 5 else ''})"
+
+
+def _is_unsafe(info: zipfile.ZipInfo) -> bool:
+    """Whether a member's path would leave the tree; judged as written, before zipfile tidies it."""
+    return any(
+        not path
+        or path.startswith("/")
+        or re.match(r"[A-Za-z]:", path)
+        or re.search(r"[\\\0]", path)
+        or not {"..", "."}.isdisjoint(path.split("/"))
+        for path in (info.orig_filename, info.filename)
+    )
+
+
+def _member_problem(info: zipfile.ZipInfo) -> str | None:
+    """The reason code that keeps a zip member from being read, from its directory entry alone."""
+    if stat.S_ISLNK(info.external_attr >> 16):
+        return "member_link"
+    if info.flag_bits & 0x1:
+        return "member_encrypted"
+    if info.compress_type not in _PLAIN_COMPRESSION:
+        return "member_compression"
+    return None
+
+
+@functools.lru_cache(maxsize=2)
+def _open_archive(
+    process: int, fs: fsspec.AbstractFileSystem, location: str, size: int, state: str
+) -> zipfile.ZipFile:
+    """An open zip; one for each process, since a forked child would share the parent's file position."""
+    if _is_local(fs):
+        file = fs.open(location, "rb")
+    else:
+        file = _RemoteFile(fs, location, size)
+        file.fetch(max(0, size - _TAIL), size)
+    _check_one_part(file, size, location)
+    archive = zipfile.ZipFile(file)
+    if isinstance(file, _RemoteFile):
+        file.forget()
+    for info in archive.filelist:
+        info.filename = _member_name(info)
+    # Only these can be read: what the ledger calls unsafe has no name here, not even its beginning.
+    archive.NameToInfo = {info.filename: info for info in archive.filelist if not _is_unsafe(info)}
+    return archive
+
+
+_END_OF_DIRECTORY = b"PK\5\6"
+
+
+def _check_one_part(file: Any, size: int, location: str) -> None:
+    """Refuse the last part of a zip in several: it opens, and then none of its members can be read."""
+    file.seek(max(0, size - 2**16 - 22))
+    tail = file.read()
+    at = tail.rfind(_END_OF_DIRECTORY)
+    disks = struct.unpack("<HH", tail[at + 4 : at + 8]) if 0 <= at <= len(tail) - 22 else (0, 0)
+    if not {0, 0xFFFF}.issuperset(disks):
+        raise ReleaseError(f"{location}: {_IN_PARTS}")
+    file.seek(0)
+
+
+def _member_name(info: zipfile.ZipInfo) -> str:
+    """A member's name, the same with every Python: newer ones read the Unicode Path field (0x7075).
+
+    Raises:
+        zipfile.BadZipFile: if there is such a field and it is damaged.
+    """
+    name, extra = info.orig_filename, info.extra
+    encoding = "utf-8" if info.flag_bits & 0x800 else "cp437"
+    while len(extra) >= 4:
+        kind, length = struct.unpack("<HH", extra[:4])
+        field, extra = extra[4 : 4 + length], extra[4 + length :]
+        if kind == 0x7075 and len(field) >= 5:
+            version, checksum = struct.unpack("<BL", field[:5])
+            if version == 1 and checksum == zlib.crc32(name.encode(encoding, "surrogateescape")):
+                try:
+                    return field[5:].decode("utf-8") or name
+                except UnicodeDecodeError as error:
+                    raise zipfile.BadZipFile("a Unicode Path field is no UTF-8") from error
+    return name
+
+
+# A remote zip is read by ranges. The last bytes, which hold the end of the directory, are fetched first; a
+# member is fetched with what its own header may have more than the directory says; members that lie so close
+# together are fetched as one.
+_TAIL = 2**18
+_HEADER_SLACK = 64
+_GAP = 2**11
+_LARGEST_RANGE = 2**23
+_READ_AHEAD = 2**20  # where zipfile reads on past what was fetched, as of a member that lies about its size
+
+
+def _packed_bytes(info: zipfile.ZipInfo, limit: int) -> int:
+    """Bytes of a member from its header on, as the directory has it; no more than its size justifies."""
+    header = 30 + len(info.orig_filename.encode("utf-8", "surrogateescape")) + len(info.extra) + _HEADER_SLACK
+    size = min(info.file_size, limit)
+    return header + min(info.compress_size, size + size // 1000 + 1024)
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(start, end) of ranges in their order, with those joined that nearly touch."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if joined and start <= joined[-1][1] + _GAP and end - joined[-1][0] <= _LARGEST_RANGE:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((start, end))
+    return joined
+
+
+_THREADS = 8  # for file systems that wait for each answer, as that of hf:// does
+
+
+def _fetch(
+    fs: fsspec.AbstractFileSystem, requests: Sequence[tuple[str, int, int]]
+) -> list[bytes | BaseException]:
+    """(path, start, end) of ranges -> their bytes, or why there are none; fetched side by side."""
+
+    def fetch(request: tuple[str, int, int]) -> bytes | BaseException:
+        path, start, end = request
+        try:
+            return fs.cat_file(path, start=start, end=end, cache_type="none")
+        except Exception as error:
+            return error
+
+    if not requests:
+        return []
+    if fs.async_impl:
+        paths, starts, ends = map(list, zip(*requests, strict=True))
+        answers = fs.cat_ranges(paths, starts, ends, on_error="return")
+    else:
+        with ThreadPoolExecutor(min(len(requests), _THREADS)) as pool:
+            answers = list(pool.map(fetch, requests))
+    for number, (answer, (_, start, end)) in enumerate(zip(answers, requests, strict=True)):
+        if isinstance(answer, bytes) and len(answer) > end - start:
+            answers[number] = _NoRangesError("the server gives whole files where ranges are asked for")
+    return answers
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file of a store, as zipfile reads it: from blocks in memory, and from the store where there is none.
+
+    Args:
+        size: bytes of the file.
+        blocks: where each begins -> its bytes.
+
+    Raises:
+        OSError: from `read`, whatever it was, so that a store that fails is never taken for a damaged zip.
+    """
+
+    def __init__(
+        self,
+        fs: fsspec.AbstractFileSystem,
+        location: str,
+        size: int,
+        blocks: Mapping[int, bytes] | None = None,
+    ) -> None:
+        self._fs, self._location, self._size = fs, location, size
+        self._blocks = sorted((blocks or {}).items())
+        self._at = 0
+
+    def fetch(self, start: int, end: int) -> None:
+        """Get a block from the store."""
+        (data,) = _fetch(self._fs, [(self._location, start, end)])
+        if isinstance(data, _NoRangesError):
+            raise data
+        if not isinstance(data, bytes):
+            raise OSError(shown_error(data)) from data
+        if len(data) != end - start:
+            raise OSError(f"got {len(data)} bytes of {end - start}")
+        bisect.insort(self._blocks, (start, data))
+
+    def forget(self) -> None:
+        """Drop all blocks."""
+        self._blocks.clear()
+
+    def seekable(self) -> bool:
+        """As of a file."""
+        return True
+
+    def tell(self) -> int:
+        """As of a file."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As of a file."""
+        at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if at < 0:
+            raise ValueError("a position before the beginning")
+        self._at = at
+        return at
+
+    def read(self, size: int = -1) -> bytes:
+        """As of a file: less than asked for only at its end."""
+        end = self._size if size is None or size < 0 else min(self._at + size, self._size)
+        parts = []
+        while self._at < end:
+            if (part := self._in_memory(self._at, end)) is None:
+                self.fetch(self._at, min(max(end, self._at + _READ_AHEAD), self._size))
+            else:
+                parts.append(part)
+                self._at += len(part)
+        return b"".join(parts)
+
+    def _in_memory(self, start: int, end: int) -> bytes | None:
+        """The bytes from start on, at most up to end, as far as one block has them."""
+        number = bisect.bisect_right(self._blocks, start, key=operator.itemgetter(0)) - 1
+        if number < 0:
+            return None
+        first, data = self._blocks[number]
+        return data[start - first : end - first] or None
+
+
+@functools.lru_cache(maxsize=2)
+def _conflicts(archive: zipfile.ZipFile) -> frozenset[str]:
+    """Members that stand twice with different contents: nothing tells which one is true."""
+    members = [info for info in archive.infolist() if not _is_unsafe(info)]
+    if len(members) == len(archive.NameToInfo):
+        return frozenset()
+    contents: dict[str, set[tuple[int, int]]] = {}
+    for info in members:
+        contents.setdefault(info.filename, set()).add((info.file_size, info.CRC))
+    return frozenset(name for name, states in contents.items() if len(states) > 1)
+
+
+def _state(info: Mapping[str, Any]) -> str:
+    """What changes when a file changes, from what its file system says of it."""
+    keys = ("ETag", "etag", "md5Hash", "blob_id", "mtime", "LastModified", "last_modified", "updated")
+    return " ".join([str(info["size"]), *(str(info[key]) for key in keys if info.get(key))])
+
+
+# Nothing there, a name too long, a file in the place of a folder, a link in circles.
+_NO_FILE = (errno.ENOENT, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EISDIR)
+
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a pipe would block
+
+
+def _read_local_file(path: str, limit: int) -> bytes:
+    """Up to `limit` bytes of a file and one more; twice as fast as through fsspec, of files this small.
+
+    Raises:
+        FileNotFoundError: also where a folder, a pipe or a device has the name.
+    """
+    try:
+        descriptor = os.open(path, _READ_ONLY)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise FileNotFoundError(path) from error
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise FileNotFoundError(path)
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+            return file.read(min(limit, status.st_size) + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _will_be_read(path: str, start: int, size: int) -> None:
+    """Tell the system so; what is odd with the file is met when it is read."""
+    with suppress(OSError):
+        descriptor = os.open(path, _READ_ONLY)
+        try:
+            os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(descriptor)
+
+
+def _scan_local_folder(folder: str, prefix: str) -> Iterator[tuple[str, tuple[int, str]]]:
+    """Files below a local folder; some ten times as fast as fsspec's own walk, and this is start-up time.
+
+    However deep folders are nested: those that wait are in a list.
+    """
+    waiting = [(folder, prefix)]
+    while waiting:
+        folder, prefix = waiting.pop()
+        try:
+            with os.scandir(folder) as items:
+                entries = list(items)
+        except OSError as error:
+            if error.errno in _NO_FILE:  # also a path too long for the system: nothing of ours lies so deep
+                continue
+            raise
+        for entry in entries:
+            name = f"{prefix}/{entry.name}"
+            if entry.is_symlink() and not Path(entry.path).exists():
+                continue  # leads nowhere, or to itself
+            is_category = "/" not in prefix and entry.name in CATEGORY_IDS
+            if entry.is_symlink() and entry.is_dir() and not is_category:
+                yield name, (0, "link")  # it could lead in circles, or to all of the disk
+            elif entry.is_dir(follow_symlinks=is_category):
+                waiting.append((entry.path, name))
+            elif entry.is_file():
+                status = entry.stat()
+                yield name, (status.st_size, f"{status.st_size} {status.st_mtime_ns}")
+
+
+# --------------------------------------------------------------------------------------------------------
+# What may be wrong with a release, and what is done about it
+# --------------------------------------------------------------------------------------------------------
+
+KEPT = "kept"  # the row stays, the finding is a note
+LEFT_OUT = "left out"  # of every config
+NO_POSE = "left out of pose"  # an object without a usable pose: a box in captions, counted in num_objects
 
 
 @dataclass(frozen=True)
-class Revision:
-    """A branch, tag or commit of the Hub repository, and the commit that it stands for now."""
+class Reason:
+    """What may be odd, and what is done about it.
 
-    name: str
-    commit: str
-
-
-_VERSION_TAG = re.compile(rf"v?{__version__.partition('.')[0]}((?:\.[0-9]{{1,9}}){{1,3}})")
-
-
-def find_revision(name: str | None) -> Revision:
-    """Which commit to read the raw release from; without network, the one that its cache tells.
-
-    Args:
-        name: branch, tag or commit; without it the newest version tag that this code reads, or else main.
+    Attributes:
+        code: stable; never renamed once published.
+        decision: `KEPT`, `LEFT_OUT` or `NO_POSE`.
+        rule: what was found, in words.
+        why: of what is left out, why no column could hold it.
     """
-    if name is not None and re.fullmatch("[0-9a-f]{40}", name):
-        return Revision(name, name)
-    try:
-        found = huggingface_hub.HfApi().list_repo_refs(REPOSITORY, repo_type="dataset")
-        commits = {ref.name: ref.target_commit for ref in (*found.branches, *found.tags)}
-    except Exception:  # no network, no access: if the cache has nothing, the download says which
-        commits = _cached_commits()
-    if name is None:
-        versions = {ref: match[1] for ref in commits if (match := _VERSION_TAG.fullmatch(ref))}
-        name = max(versions, key=lambda ref: [int(n) for n in versions[ref].split(".")[1:]], default="main")
-    if name not in commits:
-        with suppress(Exception):  # such as refs/pr/1
-            return Revision(name, huggingface_hub.HfApi().dataset_info(REPOSITORY, revision=name).sha or name)
-    return Revision(name, commits.get(name, name))
+
+    code: str
+    decision: str
+    rule: str
+    why: str = ""
 
 
-def _cached_commits() -> dict[str, str]:
-    """Branch or tag -> commit, of those whose zip is in the cache of huggingface_hub."""
-    try:
-        repositories = huggingface_hub.scan_cache_dir().repos
-    except (huggingface_hub.errors.CacheNotFound, OSError):
-        return {}
-    return {
-        ref: revision.commit_hash
-        for repository in repositories
-        if (repository.repo_type, repository.repo_id) == ("dataset", REPOSITORY)
-        for revision in repository.revisions
-        if any(file.file_name == RAW_ARCHIVE for file in revision.files)
-        for ref in revision.refs
-    }
+# fmt: off
+_REASONS = (
+    # members of an archive
+    Reason("member_unsafe_path", LEFT_OUT, "a path is absolute, climbs out with '..' or has a backslash",
+           "it names nothing inside the release, so no picture, annotation or list has it"),
+    Reason("member_link", LEFT_OUT, "a member is a symbolic link",
+           "it has no content of its own, and what it leads to is not in the zip"),
+    Reason("member_encrypted", LEFT_OUT, "a member is encrypted", "its content cannot be read"),
+    Reason("member_compression", LEFT_OUT, "a member is neither stored nor deflated",
+           "its content cannot be read on every Python"),
+    Reason("member_duplicate", KEPT, "a member stands twice with the same content; one is used"),
+    Reason("member_conflict", LEFT_OUT, "a member stands twice with different contents; none is used",
+           "a row has one picture and one annotation, and nothing tells which of the two is true"),
+    Reason("member_damaged", LEFT_OUT, "a member cannot be read back: bad checksum, broken or cut-off data",
+           "the picture, annotation or list that it was is lost"),
+    # names and lists
+    Reason("name_collision", KEPT, "two names differ in case or Unicode form only"),
+    Reason("file_unexpected", LEFT_OUT, "a name does not belong in images/, annotations/, lists/ or CAD/",
+           "no list names it and no column is made of it"),
+    Reason("category_unknown", KEPT, "a category is none of CATEGORIES; its label stands behind theirs"),
+    Reason("list_not_text", LEFT_OUT, "a list is not UTF-8 text", "no image id can be read from it"),
+    Reason("list_bom", KEPT, "a list begins with a byte order mark"),
+    Reason("list_crlf", KEPT, "a list has Windows line ends"),
+    Reason("list_blank_line", KEPT, "a list has a blank line before its end"),
+    Reason("list_bad_id", LEFT_OUT, "an image id has a path separator or a control character, or is dots",
+           "no picture of its category can have that name"),
+    Reason("list_duplicate", KEPT, "an image id stands twice in a list; it is read once"),
+    Reason("list_both_splits", LEFT_OUT, "an image id is in both splits; it stays in validation only",
+           "its row is in validation, and a second one in train would leak it"),
+    Reason("picture_unlisted", LEFT_OUT, "a picture or annotation is in no list",
+           "every config of pictures is divided into splits, and it is in neither"),
+    # pictures
+    Reason("picture_missing", LEFT_OUT, "a listed picture does not exist",
+           "every row of these configs is a picture, and there is none"),
+    Reason("picture_empty", LEFT_OUT, "a picture has no bytes",
+           "every row of these configs is a picture, and there is none"),
+    Reason("picture_too_large", LEFT_OUT, "a picture exceeds the limit of bytes or pixels",
+           "a row group has room for 100 MB, and Pillow refuses to decode that many pixels"),
+    Reason("picture_unreadable", LEFT_OUT, "the bytes are no JPEG, PNG or WebP picture",
+           "an image column that cannot be decoded ends every loop over its rows"),
+    Reason("picture_truncated", LEFT_OUT, "the end is missing (JPEG end marker, PNG IEND, RIFF length)",
+           "an image column that cannot be decoded ends every loop over its rows"),
+    Reason("picture_orientation", KEPT, "the tag was set to 1: annotations refer to stored pixels"),
+    Reason("picture_orientation_stuck", LEFT_OUT, "a picture is turned by a tag that could not be set to 1",
+           "an image column would show it turned, with box and centre in the wrong place"),
+    Reason("picture_format", KEPT, "a picture is a PNG or WebP in a .JPEG name"),
+    Reason("picture_mode", KEPT, "a picture is grey, CMYK, palette or has transparency"),
+    Reason("picture_undecodable", KEPT, "the pixels cannot be decoded; no object of it is in object_centric"),
+    Reason("picture_size_differs", KEPT, "the annotation names another size; the picture's own is used"),
+    # annotation files
+    Reason("annotation_missing", LEFT_OUT, "a listed picture has no annotation",
+           "how many objects the picture has is unknown, and every config says so"),
+    Reason("annotation_too_large", LEFT_OUT, "an annotation exceeds the limit of bytes or objects",
+           "a row group of captions would have no room for its objects"),
+    Reason("annotation_not_npz", LEFT_OUT, "an annotation is no zip of arrays, or is damaged",
+           "no object can be read from it"),
+    Reason("annotation_not_array", LEFT_OUT, "an annotation does not hold the object array 'annotations'",
+           "no object can be read from it"),
+    Reason("annotation_forbidden", LEFT_OUT, "a pickle asks for more than numbers, text and numpy arrays",
+           "no object can be read from it without executing what it asks for"),
+    Reason("annotation_empty", KEPT, "an annotation has no objects"),
+    # objects
+    Reason("key_unknown", KEPT, "objects have a key that no column is made of; counted once a release"),
+    Reason("object_not_dict", LEFT_OUT, "an object is not a dict", "it has no named values, so no box"),
+    Reason("class_differs", KEPT, "an object's class is not its folder's category, which is the label"),
+    Reason("bbox_missing", LEFT_OUT, "an object has no box",
+           "bbox has four numbers: pyarrow before 26 cannot read a null list of fixed length"),
+    Reason("bbox_wrong_type", LEFT_OUT, "a box is not four numbers",
+           "bbox has four numbers: pyarrow before 26 cannot read a null list of fixed length"),
+    Reason("bbox_not_finite", LEFT_OUT, "a box has NaN or infinite numbers",
+           "bbox has four finite numbers: statistics of the viewer fail on others"),
+    Reason("bbox_inverted", KEPT, "a box has x2 <= x1 or y2 <= y1; it is kept as annotated"),
+    Reason("bbox_outside", KEPT, "a box lies wholly outside its picture; it is kept as annotated"),
+    Reason("bbox_leaves_picture", KEPT, "a box leaves its picture; it is kept as annotated"),
+    Reason("pose_missing", NO_POSE, "an object has a box and no pose at all",
+           "a row of pose is three angles; the object's row is in captions, with null for them"),
+    Reason("pose_incomplete", NO_POSE, "an object lacks one or two of the angles, or all with a place",
+           "a row of pose is three angles; the object's row is in captions, with null for what lacks"),
+    Reason("pose_wrong_type", NO_POSE, "an angle is not a number; it becomes null",
+           "a column of float64 holds numbers, and a row of pose is three angles"),
+    Reason("pose_not_finite", NO_POSE, "an angle is NaN or infinite; it becomes null",
+           "it is no angle, and statistics of the viewer fail on such numbers"),
+    Reason("angle_outside_range", KEPT, "an angle is outside [0, 2π]; kept as annotated, modulo 2π"),
+    Reason("angle_beyond_two_turns", KEPT, "an angle is beyond 4π in size; are these degrees?"),
+    Reason("place_missing", KEPT, "a posed object lacks distance, px, py, viewport or cad_index; it is null"),
+    Reason("place_wrong_type", KEPT, "a distance, px, py or viewport is not a number; it becomes null"),
+    Reason("place_not_finite", KEPT, "a distance, px, py or viewport is NaN or infinite; it becomes null"),
+    Reason("viewport_not_positive", KEPT, "a viewport is not positive; it is kept as annotated"),
+    Reason("cad_index_invalid", KEPT, "a cad_index is not a whole number of 32 bits; it becomes null"),
+    Reason("cad_mesh_missing", KEPT, "the release has no mesh of that cad_index"),
+    Reason("status_unknown", KEPT, "an object_status is none of the four words; it becomes null"),
+    Reason("density_unknown", KEPT, "dense is neither dense_yes nor dense_no; it becomes null"),
+    Reason("ignore_set", KEPT, "an object carries the old ignore flag; it is left out of object_centric"),
+    Reason("ignore_invalid", KEPT, "an ignore flag is not a number from 0; it counts as not set"),
+    Reason("size_invalid", KEPT, "a height or width is not a whole number from 1; it is not compared"),
+    # corrections
+    Reason("corrected", KEPT, "a correction changes the object, or says whether it is left out"),
+    Reason("corrected_left_out", LEFT_OUT, "a correction leaves the object out",
+           "a person decided so; corrections.jsonl says when and why"),
+    Reason("correction_overruled", KEPT, "someone else's later correction says otherwise, and wins"),
+    # meshes
+    Reason("mesh_too_large", LEFT_OUT, "a mesh exceeds the limit of bytes, vertices, triangles or drawing",
+           "the viewer cannot show such a row"),
+    Reason("mesh_damaged", LEFT_OUT, "the bytes are no OFF mesh, or its counts, faces and vertices disagree",
+           "a mesh column holds vertices and triangles, and these cannot be told"),
+    Reason("mesh_no_triangles", LEFT_OUT, "a mesh has no triangle", "a GLB file has no mesh without one"),
+    Reason("mesh_not_finite", LEFT_OUT, "a vertex is NaN, infinite or beyond the range of float32",
+           "GLB holds vertices as finite float32"),
+    # captions
+    Reason("caption_wrong_type", LEFT_OUT, "a caption is not text", "a caption column holds text"),
+    Reason("caption_without_picture", LEFT_OUT, "a caption's picture or category is not in the release",
+           "every row of captions is a picture, and there is none"),
+    Reason("caption_conflict", LEFT_OUT, "a picture or category has another caption already, which is used",
+           "a row has one caption of its picture and one of its category"),
+)
+# fmt: on
+REASONS: Mapping[str, Reason] = MappingProxyType({reason.code: reason for reason in _REASONS})
+
+OF_CORRECTIONS = frozenset(code for code in REASONS if code.startswith("correct"))  # said, and not odd
+
+MAX_PICTURE_BYTES = 100 * 10**6  # a row group's limit
+MAX_PICTURE_PIXELS = 2**28 // 3  # past it Pillow, as it comes, warns of a decompression bomb
+MAX_ANNOTATION_BYTES = 2**20  # real ones have some 2 KB
+MAX_OBJECTS = 1000  # of a picture; a file of 1 MB can name one object 500,000 times
+MAX_LIST_BYTES = 2**22  # some 200,000 image ids; the whole release has less than half of that
+MAX_CAPTIONS_BYTES = 2**30
 
 
-def _warn_of_categories(categories: Sequence[str]) -> None:
-    """Say which categories this code does not know, since their label ids are not published yet."""
-    if later := categories[len(CATEGORIES) :]:
-        names = ", ".join(
-            f"{n} (an old spelling of {OLD_SPELLINGS[n]})" if n in OLD_SPELLINGS else shown(n) for n in later
-        )
-        logger.warning(
-            f"categories that this code does not know have labels from {len(CATEGORIES)} on: {names}. Their "
-            "ids may change until ImageNet3D.LATER_CATEGORIES has them"
-        )
+@dataclass(frozen=True)
+class Finding:
+    """Something odd in the release.
+
+    Attributes:
+        reason: a code of `REASONS`.
+        file: path inside the release.
+        object_index: position in the annotation, or None where the file as a whole is meant.
+        value: what was found, as short text.
+    """
+
+    reason: str
+    file: str
+    object_index: int | None = None
+    value: str = ""
+
+    @property
+    def decision(self) -> str:
+        """What is done about it: a constant of this module."""
+        return REASONS[self.reason].decision
 
 
-def _warn_of_losses(findings: Iterable[Finding]) -> None:
-    """One warning for what is left out; an object without a pose is no loss, the release has such."""
-    counts = Counter(f.reason for f in findings if f.decision == LEFT_OUT)
-    if counts:
-        text = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
-        logger.warning(f"left out of the release: {text} (see ImageNet3D.REASONS)")
+def shown(value: object) -> str:
+    """A value as short, printable text: hostile values may be huge or full of control characters."""
+    if isinstance(value, str):
+        text = value if len(value) <= 60 else value[:57] + "..."
+    elif value is None or isinstance(value, bool | int | float):
+        text = repr(value) if not isinstance(value, int) or value.bit_length() < 200 else "a huge integer"
+    else:
+        text = f"a {type(value).__name__.strip('_')}"
+    return text.encode("unicode_escape").decode("ascii")
 
 
-def _download_error(url: str, error: Exception) -> Exception:
-    """What a refused or failed download means, and what to do."""
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
-        causes.append(cause)
-    errors = huggingface_hub.errors
-    if any(isinstance(c, errors.GatedRepoError) for c in causes):
-        return PermissionError(
-            f"{url}: access to ImageNet3D is gated. Accept the terms at "
-            f"https://huggingface.co/datasets/{REPOSITORY} while logged in, then run `hf auth login` "
-            "or pass token=… here."
-        )
-    if any(isinstance(c, errors.RevisionNotFoundError) for c in causes):
-        return FileNotFoundError(f"{url}: no such revision; name another with raw_revision=…")
-    if any(isinstance(c, errors.RepositoryNotFoundError | errors.EntryNotFoundError) for c in causes):
-        return FileNotFoundError(
-            f"{url}: not found, or hidden from you; log in with `hf auth login`, or download the raw release "
-            "yourself and pass data_dir=PATH"
-        )
-    return ConnectionError(f"{url}: {error}; try again, or download the raw release and pass data_dir=PATH")
+def shown_error(error: BaseException) -> str:
+    """What went wrong, on one line."""
+    return " ".join(str(error).split())[:500] or type(error).__name__
+
+
+class Unusable(Exception):  # noqa: N818 - a verdict that the caller turns into a Finding
+    """One file cannot be used: carries the reason code and the value."""
+
+    def __init__(self, reason: str, value: str = "") -> None:
+        super().__init__(reason, value)
+        self.reason = reason
+        self.value = value
 
 
 if __name__ == "__main__":
