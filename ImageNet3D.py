@@ -2691,6 +2691,7 @@ class RawTree:
         try:
             with self._told(parent):
                 by_name = _json_files(self._fs, parent, "caption")
+            with self._told(f"{parent}/captions"):
                 return by_name | _json_files(self._fs, f"{parent}/captions")
         except UnansweredError as error:
             if isinstance(error.__cause__, PermissionError):  # a store's answer where it may not be listed

@@ -250,7 +250,7 @@ class TestReading:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         with (
             quickly_given_up(monkeypatch),
-            pytest.raises(ReleaseError, match="check the address and the cred"),
+            pytest.raises(ReleaseError, match="heck the address, the connection and the cred"),
         ):
             RawTree(f"s3://{raw_bucket}/raw.zip")
 
@@ -275,15 +275,14 @@ class TestReading:
         assert survey(RawTree(f"s3://{bucket}/raw.zip")).entries["train"][0].caption == "a bed"
 
     @pytest.mark.parametrize("given", [True, False])
-    @pytest.mark.parametrize("method", ["GET", "HEAD"])
     def test_captions_that_a_store_does_not_give_are_not_taken_for_missing(
-        self, given: bool, method: str, s3: ObjectStore, bucket: str, tmp_path: Path, no_patience: None
+        self, given: bool, s3: ObjectStore, bucket: str, tmp_path: Path, no_patience: None
     ) -> None:
         s3.fs.put_file(RawTreeWriter().sound("bed").zip(tmp_path / "raw.zip"), f"{bucket}/raw.zip")
         s3.fs.pipe_file(f"{bucket}/captions/image_captions.json", b'{"bed/a": "a bed"}')
-        s3.fail(times=None, method=method, key=r"captions")
+        s3.fail(times=None, method="GET", key=r"captions")
         folder = f"s3://{bucket}/captions" if given else None
-        with pytest.raises(UnansweredError, match=r"captions/image_captions\.json: "):
+        with pytest.raises(UnansweredError, match=r"/captions(/image_captions\.json)?: "):
             survey(RawTree(f"s3://{bucket}/raw.zip"), folder)
 
     def test_beside_the_zip_of_a_web_server_nothing_is_looked_for(self, tmp_path: Path) -> None:
