@@ -814,7 +814,7 @@ def test_page_is_light(sample_page):
     """500 such objects stay below 30 MB."""
     assert len(sample_page.text) < 60_000 * len(sample_page.cards)
     sides = [max(card.embedded("photo").size) for card in sample_page.cards]
-    assert max(sides) == long_side(len(sample_page.cards))
+    assert max(sides) == min(long_side(len(sample_page.cards)), 500)  # the widest of the sample
     overlays = [
         sum(len(a.get("d", "")) for tag, a in card.shapes if tag == "path") for card in sample_page.cards
     ]
