@@ -9,13 +9,15 @@ from pathlib import Path
 from huggingface_hub.hf_api import RepoFile
 
 import dataset_card
-from processing.built import MANIFEST, Listed, Manifest
-from processing.card.repository import NAMING, for_repository
+from ImageNet3D import REPOSITORY
+from processing.built import CARD, CROISSANT, MANIFEST, Manifest
+from processing.card.pages import pages_for
 from processing.publish.repository import PublishError
 
 # Registers the dataset as a benchmark: the Hub's list of evaluation frameworks must know it first. It is no
 # part of a version, so that it may be sent when that has its tag.
 BENCHMARK = "eval.yaml"
+NAMING = (CARD, CROISSANT)  # the pages that name the repository they stand in
 
 
 @dataclass(frozen=True)
@@ -81,22 +83,30 @@ def read_release(folder: Path, manifest: Manifest, repo: str, benchmark: bool = 
             "still move; append them to ImageNet3D.LATER_CATEGORIES, build again and publish"
         )
     contents = {path: Content(folder / path, e.size, e.sha256) for path, e in manifest.files.items()}
-    for path in contents.keys() & set(NAMING):
-        contents[path] = _for_repository(folder, path, contents[path], repo)
-    rows = {path: entry.rows for path, entry in manifest.files.items()}
-    listed = {path: Listed(c.size, c.sha256, rows.get(path, 0)) for path, c in contents.items()}
-    contents[MANIFEST] = Content.of_bytes(replace(manifest, files=listed).to_json())
+    contents |= _pages(folder, manifest, repo)
+    listed = {
+        path: replace(entry, size=contents[path].size, sha256=contents[path].sha256)
+        for path, entry in manifest.files.items()
+    }
+    whole = replace(manifest, files=listed, options={**manifest.options, "repository": repo})
+    contents[MANIFEST] = Content.of_bytes(whole.to_json())
     if benchmark:
         contents[BENCHMARK] = Content.of_bytes(_benchmark())
     return Release(manifest.version, dict(sorted(contents.items())))
 
 
-def _for_repository(folder: Path, path: str, built: Content, repo: str) -> Content:
-    """A file that names its repository; only what was verified is rewritten."""
-    found = Content.of_bytes((folder / path).read_bytes())
-    if found.sha256 != built.sha256:
-        raise PublishError(f"{folder / path}: changed after it was verified; build again and publish")
-    return Content.of_bytes(for_repository(path, found.source, repo))
+def _pages(folder: Path, manifest: Manifest, repo: str) -> dict[str, Content]:
+    """The pages that name their repository; written anew for another, where they are what was verified."""
+    pages = {
+        path: Content.of_bytes((folder / path).read_bytes()) for path in NAMING if path in manifest.files
+    }
+    for path, page in pages.items():
+        if page.sha256 != manifest.files[path].sha256:
+            raise PublishError(f"{folder / path}: changed after it was verified; build again and publish")
+    if repo == manifest.options.get("repository", REPOSITORY):
+        return pages
+    anew = pages_for(folder, manifest, repo)
+    return {path: Content.of_bytes(anew[path]) for path in pages}
 
 
 def _benchmark() -> bytes:
