@@ -259,6 +259,11 @@ def check(raw: str, captions: str | None, workers: int | None, as_json: bool) ->
     callback=_a_repository,
     help="Where OUT is to stand on the Hub, if not in ccvl/ImageNet3D.",
 )
+@click.option(
+    "--previous",
+    metavar="OLD",
+    help="An earlier version, as `compare` takes it: the card's changelog says what changed since.",
+)
 @_told_plainly
 def build(raw: str, out: str, **options: Any) -> None:
     """Build the dataset folder OUT, which is the Hub repository, from the raw release RAW.

@@ -47,6 +47,8 @@ from processing.built import (
 from processing.card.description import Sizes, describe, sizes_of
 from processing.card.figures import CAMERA, camera_figure, can_draw, draw_figures
 from processing.card.pages import MADE_OF, render_pages
+from processing.compare.command import since
+from processing.compare.version import open_version
 from processing.crop import pixels
 from processing.ledger import Report, ShardResult, report_of
 from processing.runtime.cluster import joined, there, view_of
@@ -79,6 +81,7 @@ def build(
     seed: int = 0,
     strict: bool = False,
     repo: str | None = None,
+    previous: str | None = None,
 ) -> Report:
     """Build the dataset folder from the raw release.
 
@@ -94,6 +97,8 @@ def build(
         seed: of the order of train.
         strict: write no card if anything was found, but that corrections were applied.
         repo: where the folder is to stand on the Hub, if not in the authors' repository: the card names it.
+        previous: an earlier version, a built folder or a repository such as "ccvl/ImageNet3D@v1.0.0": the
+            changelog of the card says what changed since.
 
     Raises:
         ReleaseError: if the raw release cannot be read as a whole, or has no usable row.
@@ -108,6 +113,7 @@ def build(
     folder, size = place(out), parsed_size(shard_size)
     options = {"configs": sorted(configs), "shard_size": size, "seed": seed}
     refuse_strangers(folder)
+    earlier = None if previous is None else open_version(previous)
     _look_for_sources()
     if found := sorted(set("*?[") & set(str(folder))):
         tqdm.write(
@@ -139,6 +145,9 @@ def build(
             raise BuildError(f"{report}\n\n--strict: {len(odd)} findings, so no card was written")
         told = {"repository": repo or ImageNet3D.REPOSITORY, "synthetic": is_drawn(survey.release.tree)}
         manifest = _manifest_of_shards(work, options | told, planned, results, report)
+        if earlier is not None:
+            changes = since(earlier, str(folder), manifest)
+            manifest = replace(manifest, options={**manifest.options, "changes": changes})
         sizes = sizes_of(manifest.files, configs)
         if not _has_rows(sizes, tables):
             raise ReleaseError(f"{report}\n\n{raw}: has no row for any config; the findings above say why")

@@ -20,6 +20,7 @@ import pyarrow as pa
 from tabulate import tabulate
 
 from ImageNet3D import ANGLES, shown
+from processing.built import Manifest
 from processing.compare.version import (
     Version,
     categories_of,
@@ -29,6 +30,7 @@ from processing.compare.version import (
     keys_of,
     objects_of,
     open_version,
+    version_in,
 )
 from processing.geometry import rotation_error, rotation_from_viewpoint
 
@@ -133,24 +135,13 @@ class Changes:
     def _median(self) -> float:
         return float(np.median([turn.degrees for turn in self.turns]))
 
-    def changelog(self) -> list[str]:
-        """A sentence for each thing that changed, for the card."""
-        lines = []
+    def counts(self) -> dict[str, int]:
+        """What changed, in words -> how many, for the changelog of the card."""
+        found = {}
         for kind, d in self.kinds.items():
-            done = (("added", len(d.added)), ("gone", len(d.gone)), ("changed", len(d.changed)))
-            said = [f"{count:,} {word}" for word, count in done if count]
-            fields = ", ".join(f"{name} {count:,}" for name, count in d.fields.items())
-            if said:
-                lines.append(f"{kind}: {', '.join(said)}{f' ({fields})' if fields else ''}")
-        if self.turns:
-            largest = self.turns[0].degrees
-            lines.append(
-                f"rotations: {len(self.turns):,} changed, by {self._median():.1f}° in the median and "
-                f"{largest:.1f}° at most"
-            )
-        for word, tables in (("new", self.tables_added), ("gone", self.tables_gone)):
-            lines += [f"{word} configs: {', '.join(tables)}"] if tables else []
-        return lines
+            done = {"added": len(d.added), "gone": len(d.gone), "changed": len(d.changed)}
+            found |= {f"{kind} {word}": count for word, count in done.items() if count}
+        return found | ({"rotations changed": len(self.turns)} if self.turns else {})
 
     def to_json(self) -> str:
         """All of it."""
@@ -171,6 +162,19 @@ def compare(old: str, new: str) -> Changes:
         DamagedError: if a manifest is not as it was written.
     """
     return changes(open_version(old), open_version(new))
+
+
+def since(previous: Version, folder: str, manifest: Manifest) -> dict[str, Any]:
+    """How the shards of a build differ from an earlier version, for the option `changes` of its manifest.
+
+    Args:
+        folder: with the shards; it need not be finished.
+        manifest: that lists them.
+
+    Raises:
+        PlaceError: if a shard cannot be read.
+    """
+    return {"previous": previous.number, "counts": changes(previous, version_in(folder, manifest)).counts()}
 
 
 def changes(old: Version, new: Version) -> Changes:

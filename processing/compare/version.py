@@ -92,6 +92,12 @@ def open_version(name: str) -> Version:
     return Version(name, manifest.version, manifest.files, fs, root)
 
 
+def version_in(folder: str, manifest: Manifest) -> Version:
+    """The version whose shards stand in a folder, finished or not."""
+    fs, root = fsspec.core.url_to_fs(folder)
+    return Version(folder, manifest.version, manifest.files, fs, root)
+
+
 @contextmanager
 def _told(where: str) -> Iterator[None]:
     """Say what was being read, and what to do."""

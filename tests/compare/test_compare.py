@@ -120,7 +120,7 @@ class TestChanges:
     def test_nothing_changed(self, versions: tuple[Path, Path]) -> None:
         same = compare(str(versions[0]), str(versions[0]))
         assert not same
-        assert same.changelog() == []
+        assert same.counts() == {}
         assert same.kinds["pictures"].old == same.kinds["pictures"].new == 10
 
     def test_the_other_way_round(self, found: Changes, versions: tuple[Path, Path]) -> None:
@@ -131,11 +131,19 @@ class TestChanges:
             assert back.kinds[kind].changed == difference.changed
         assert [turn.degrees for turn in back.turns] == pytest.approx([turn.degrees for turn in found.turns])
 
-    def test_changelog(self, found: Changes) -> None:
-        lines = found.changelog()
-        assert lines[0].startswith("pictures: 1 added, 1 gone, 7 changed (category_caption 4, caption 2")
-        assert lines[1].startswith("objects: 2 added, 1 gone, 4 changed (")
-        assert lines[-1].startswith("rotations: 2 changed")
+    def test_counts(self, found: Changes) -> None:
+        counts = found.counts()
+        assert (counts["pictures added"], counts["pictures gone"], counts["pictures changed"]) == (1, 1, 7)
+        assert (counts["objects added"], counts["rotations changed"]) == (2, 2)
+
+    def test_the_card_of_a_build_says_what_changed(
+        self, versions: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ImageNet3D, "__version__", "1.1.0")
+        raw, configs = later().folder(tmp_path / "raw"), ["classification"]
+        build(raw, tmp_path / "out", configs=configs, workers=1, previous=str(versions[0]))
+        card = (tmp_path / "out" / "README.md").read_text("utf-8")
+        assert "| 1.1.0 | Since 1.0.0: 1 pictures added, 1 pictures gone, 2 pictures changed. |" in card
 
     def test_other_configs_are_said_and_not_compared(
         self, versions: tuple[Path, Path], tmp_path: Path

@@ -55,7 +55,8 @@ def listed_anew(out: Path, path: str) -> None:
     """Enter a changed file in the manifest, so that the checks behind the checksum see it."""
     manifest = json.loads((out / MANIFEST).read_text("utf-8"))
     data = (out / path).read_bytes()
-    manifest["files"][path] |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    entry = manifest["files"].setdefault(path, {"rows": 0, "table_bytes": 0})
+    entry |= {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     (out / MANIFEST).write_text(json.dumps(manifest), "utf-8")
 
 
