@@ -20,7 +20,7 @@ from raw_tree import RawTreeWriter, an_object, encoded
 
 from processing import built
 from processing.__main__ import main
-from processing.build.command import build
+from processing.build.command import NO_CAPTIONS, build
 from processing.built import (
     BuildError,
     Manifest,
@@ -318,12 +318,19 @@ class TestShards:
         assert [row["object_index"] for row in rows.select_columns(["object_index"])] == list(range(25))
 
     def test_a_config_without_rows_is_left_out_and_told(self, tmp_path: Path) -> None:
-        """Captions are given and fit no picture."""
-        tree = RawTreeWriter().sound("bed").captions({"bed/elsewhere": "a bed"})
+        """Captions are given and fit no picture; no object was placed in depth, so none has a crop."""
+        tree = RawTreeWriter().sound("bed", ("a", "b"), ("v", "w")).captions({"bed/elsewhere": "a bed"})
+        for stem in "abvw":
+            tree.annotation("bed", stem, an_object(distance=0.0))
         report = build(tree.folder(tmp_path / "raw"), tmp_path / "out", workers=1)
-        assert any("captions has no row" in note for note in report.notes)
-        assert read_manifest(tmp_path / "out").paths_of("captions") == []
-        assert "config_name: captions" not in (tmp_path / "out/README.md").read_text("utf-8")
+        assert NO_CAPTIONS in report.notes
+        assert any("object_centric has no row" in note for note in report.notes)
+        manifest = read_manifest(tmp_path / "out")
+        written = (tmp_path / "out/README.md").read_text("utf-8")
+        for config in ("captions", "object_centric"):
+            assert manifest.paths_of(config) == []
+            assert f"config_name: {config}" not in written
+        assert "card" not in {problem.code for problem in verify(tmp_path / "out", workers=1)}
 
 
 class TestRun:
