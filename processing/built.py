@@ -135,9 +135,10 @@ class Listed:
 class Manifest:
     """What a build made, written down when it was finished.
 
+    Nothing in it tells where or when the release was read: the same input gives the same bytes.
+
     Attributes:
         version: of the dataset.
-        key: of input, options and code.
         options: of the build, for people.
         files: path -> all that is published, but for the manifest.
         shards: of pictures, by name -> pictures read; one without any row has no file.
@@ -148,7 +149,6 @@ class Manifest:
     """
 
     version: str
-    key: str
     options: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Listed] = field(default_factory=dict)
     shards: Mapping[str, int] = field(default_factory=dict)
@@ -172,7 +172,6 @@ class Manifest:
         data = {
             "format": _FORMAT,
             "version": self.version,
-            "key": self.key,
             "options": dict(self.options),
             "pictures": self.pictures,
             "objects": self.objects,
@@ -203,7 +202,6 @@ class Manifest:
         options = {name: option.value for name, option in found["options"].items()}
         return cls(
             version=found["version"].text(_VERSION, "a version such as 1.0.0"),
-            key=found["key"].text(SHA256, "a checksum"),
             options=options,
             files=read_files(found["files"]),
             shards=found["shards"].map(Field.count),

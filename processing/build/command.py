@@ -332,7 +332,6 @@ def _manifest_of_shards(
     files = (file for result in results for file in result.files.values())
     return Manifest(
         version=ImageNet3D.__version__,
-        key=work.key,
         options=options,
         files={f.path: Listed(f.size, f.sha256, f.rows, f.table_bytes) for f in files},
         shards={shard.name: len(shard.entries) for shard in planned},

@@ -61,7 +61,7 @@ def replaced_configs(run: Run, tables: Collection[str]) -> set[str]:
         manifest = read_manifest(run.folder)
     except FileNotFoundError:
         return set()  # nothing that was finished
-    if manifest.key == run.key:
+    if (begun := read_run(run.folder)) is not None and begun.key == run.key:
         return set()
     held = {table for table in manifest.tables if manifest.paths_of(table)}
     if lost := sorted(held.difference(tables)):

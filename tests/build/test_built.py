@@ -70,6 +70,16 @@ class TestManifest:
         )
         assert (made / built.MANIFEST).read_bytes() == manifest.to_json()
 
+    def test_nothing_tells_where_the_release_was_read(self, tmp_path: Path) -> None:
+        """A folder and a zip of it give the same published bytes."""
+        tree = RawTreeWriter().sound("bed", ("a", "b"), ("v", "w"))
+        raws = tree.folder(tmp_path / "raw"), tree.zip(tmp_path / "raw.zip")
+        for number, raw in enumerate(raws):
+            build(raw, tmp_path / str(number), configs=["pose"], workers=1)
+        assert (tmp_path / "0" / built.MANIFEST).read_bytes() == (
+            tmp_path / "1" / built.MANIFEST
+        ).read_bytes()
+
     def test_it_lists_all_that_is_published(self, made: Path) -> None:
         found = read_built(made)
         assert found.files() == sorted([*found.manifest.files, built.MANIFEST])
