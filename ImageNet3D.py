@@ -61,7 +61,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar, Literal, cast
 
 import datasets
 import fsspec
@@ -325,7 +325,7 @@ class ImageNet3DConfig(datasets.BuilderConfig):
             self.revision = find_revision(self.raw_revision)
             state = self.revision.commit
             if self.captions is not None:
-                state += f"-{_captions_fingerprint(caption_files(None, None, self.captions))}"
+                state += f"-{_captions_fingerprint(caption_files_of(self.captions))}"
             if self.corrections:
                 state += f"-{_corrections_digest(read_corrections(self.corrections))}"
         self.fingerprint = f"{code}-{state}"
@@ -898,12 +898,13 @@ _LISTS_AT_ONCE = 100
 def _read_lists(tree: RawTree, listing: Listing, findings: list[Finding]) -> tuple[list[Entry], list[Entry]]:
     """Entries to read, and entries left out, as the lists name them."""
     ids: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
-    names = sorted(name for name in listing.sizes if _LIST.fullmatch(name))
+    lists = {name: match for name in sorted(listing.sizes) if (match := _LIST.fullmatch(name))}
+    names = list(lists)
     for start in range(0, len(names), _LISTS_AT_ONCE):
         batch = names[start : start + _LISTS_AT_ONCE]
         near = tree.fetched(dict.fromkeys(batch, MAX_LIST_BYTES))
         for name in batch:
-            category, word = _LIST.fullmatch(name).groups()
+            category, word = lists[name].groups()
             split = next(split for split, called in SPLITS.items() if called == word)
             ids[split] += [(category, stem) for stem in _read_list(near, name, findings)]
     held_out = set(ids["validation"])
@@ -1179,7 +1180,8 @@ def _metadata_blocks(data: bytes, kind: str) -> list[tuple[int, int]]:
 def _set_exif_orientation(data: bytearray, start: int, end: int) -> None:
     """Set tag 0x0112 of the first directory (TIFF 6.0, section 2) to 1, if this block is EXIF."""
     tiff = start + 6 if data[start : start + 6] == b"Exif\0\0" else start
-    order = {b"II*\0": "little", b"MM\0*": "big"}.get(bytes(data[tiff : tiff + 4]))
+    orders: dict[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
+    order = orders.get(bytes(data[tiff : tiff + 4]))
     if order is None:
         return
 
@@ -1385,6 +1387,7 @@ def _scalar(dtype: object, data: object = b"") -> Any:
 
 def _typed_scalar(dtype: object, data: object = b"") -> _Scalar:
     value = _scalar(dtype, data)
+    assert isinstance(dtype, _Dtype)  # _scalar takes nothing else
     return _Scalar((), [value], dtype.code)
 
 
@@ -1416,6 +1419,16 @@ class AnnotationUnpickler(pickle._Unpickler):
         typed: numpy's numbers and texts come as `_Scalar`, so that their type is known, too.
     """
 
+    # Members of the base that type checkers do not know of, for it is not documented.
+    append: Callable[[Any], None]
+    read: Callable[[int], bytes]
+    readline: Callable[[], bytes]
+    load_build: Callable[[], None]
+    load_reduce: Callable[[], None]
+    pop_mark: Callable[[], list[Any]]
+    _file_read: Callable[[int], bytes]
+    _file_readline: Callable[[], bytes]
+
     def __init__(self, file: io.BytesIO, typed: bool = False) -> None:
         super().__init__(file)
         self.typed = typed
@@ -1426,7 +1439,7 @@ class AnnotationUnpickler(pickle._Unpickler):
         "TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS GLOBAL "
         "STACK_GLOBAL REDUCE BUILD"
     )
-    dispatch: ClassVar = {
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         code: pickle._Unpickler.dispatch[code]
         for code in (getattr(pickle, name)[0] for name in _OPCODES.split())
     }
@@ -1436,13 +1449,15 @@ class AnnotationUnpickler(pickle._Unpickler):
     def load(self) -> Any:
         """What the pickle holds; as of the base, which spends a third of its time on cutting frames out."""
         self.read, self.readline = self._file_read, self._file_readline
-        self.metastack, self.stack, self.proto = [], [], 0
+        self.metastack: list[list[Any]] = []
+        self.stack: list[Any] = []
+        self.proto = 0
         self.append = self.stack.append
         dispatch = self.dispatch
         try:
             while code := self.read(1):
                 dispatch[code[0]](self)
-        except pickle._Stop as stop:
+        except pickle._Stop as stop:  # type: ignore[attr-defined]  # not documented either
             return stop.value
         raise EOFError("the pickle has no end")
 
@@ -1587,7 +1602,8 @@ def check_objects(
     release: Release, entry: Entry, raw: Iterable[object], findings: list[Finding]
 ) -> Annotation:
     """The annotation that raw objects come to; what is odd with them goes to `findings`."""
-    raw, left_out = [_single(item) for item in raw], set()
+    raw = [_single(item) for item in raw]
+    left_out: set[int] = set()
     if corrections := release.corrections.get(entry.image_id):
         raw, left_out = _with_corrections(raw, corrections, entry.annotation_file, findings)
     objects: list[ObjectAnnotation] = []
@@ -1659,7 +1675,7 @@ def _single(value: object) -> object:
     """What an array, list or tuple of one value holds, such as the 0-d arrays of `dict(numpy.load(…))`."""
     for _ in range(_NESTED_AT_MOST):
         items = value.items if isinstance(value, _Array) else value
-        if type(items) not in (list, tuple) or len(items) != 1:
+        if not isinstance(items, (list, tuple)) or len(items) != 1:
             break
         value = items[0]
     return value
@@ -1680,8 +1696,9 @@ def _check_bbox(item: dict[str, Any], note: _Notes) -> tuple[float, float, float
     items = raw
     if type(raw) is _Array:
         items = raw.items if 4 in raw.shape else None
-    box = [_number(_single(v)) for v in items] if type(items) in (list, tuple) and len(items) == 4 else [None]
-    if None in box:
+    four = items if type(items) in (list, tuple) and len(items) == 4 else ()
+    box = [number for value in four if (number := _number(_single(value))) is not None]
+    if len(box) != 4:
         note("bbox_wrong_type", raw)
         return None
     x1, y1, x2, y2 = box
@@ -1705,14 +1722,14 @@ def _check_pose(item: dict[str, Any], note: _Notes) -> dict[str, float | None]:
             value = f"{name} = {shown(raw if number is None else number)}"
             note(f"{kind}_wrong_type" if number is None else f"{kind}_not_finite", value)
     _note_absent(item, note)
-    angles = {name: pose[name] for name in ANGLES if pose[name] is not None}
+    angles = {name: angle for name in ANGLES if (angle := pose[name]) is not None}
     outside = {name: angle for name, angle in angles.items() if not 0 <= angle <= 2 * math.pi}
     if outside:
         note("angle_outside_range", ", ".join(f"{name} = {angle:g}" for name, angle in outside.items()))
     if any(abs(angle) > 4 * math.pi for angle in outside.values()):
         note("angle_beyond_two_turns", ", ".join(f"{name} = {angle:g}" for name, angle in outside.items()))
-    if pose["viewport"] is not None and pose["viewport"] <= 0:
-        note("viewport_not_positive", pose["viewport"])
+    if (viewport := pose["viewport"]) is not None and viewport <= 0:
+        note("viewport_not_positive", viewport)
     return pose
 
 
@@ -1740,7 +1757,7 @@ def _check_word(item: dict[str, Any], key: str, words: Mapping[str, Any], reason
     if raw is None or (type(raw) is bool and raw in words.values()):
         return raw
     text = _text(raw)
-    word = text.strip().lower() if text is not None and len(text) < 100 else None
+    word = text.strip().lower() if text is not None and len(text) < 100 else ""
     if word not in words:
         note(reason, raw)
     return words.get(word)
@@ -2147,7 +2164,8 @@ def _with_corrections(
         corrections: in their order; the later wins, field by field.
         findings: get a note for each.
     """
-    items, left_out = list(raw), set()
+    items = list(raw)
+    left_out: set[int] = set()
     added = sorted((c for c in corrections if c.operation == "add"), key=lambda c: c.object_index)
     items += [_raw_values(correction.new) for correction in added]
     last: dict[tuple[int, str], Correction] = {}
@@ -2192,24 +2210,32 @@ class Captions:
 _JSON_FILE = re.compile(r".*\.(?:json|jsonl|ndjson)", re.DOTALL | re.IGNORECASE)
 
 
-def caption_files(tree: RawTree | None, listing: Listing | None, folder: str | None) -> dict[str, bytes]:
+def caption_files_of(folder: str) -> dict[str, bytes]:
+    """Name -> bytes of the JSON files with captions that a path or fsspec URL, of a folder or of one, has.
+
+    Raises:
+        ReleaseError: if there is none, or one cannot be read.
+    """
+    fs, location = fsspec.core.url_to_fs(os.fspath(folder))
+    with _told(folder, fs):
+        one = _content(fs, location) if _JSON_FILE.fullmatch(location) else None
+        files = _json_files(fs, location) if one is None else {posixpath.basename(location): one}
+    if not files:
+        raise ReleaseError(f"{folder}: no .json or .jsonl file with captions is there")
+    return files
+
+
+def caption_files(tree: RawTree, listing: Listing, folder: str | None) -> dict[str, bytes]:
     """Name -> bytes of the JSON files with captions: in a folder, or in `captions/` of the tree or beside it.
 
     Args:
-        tree, listing: not looked at where a folder is given.
-        folder: path or fsspec URL of a folder, or of one file.
+        folder: path or fsspec URL of a folder, or of one file; the tree is not looked at then.
 
     Raises:
         ReleaseError: if a given folder has no such file, or a file of the tree cannot be read.
     """
     if folder is not None:
-        fs, location = fsspec.core.url_to_fs(os.fspath(folder))
-        with _told(folder, fs):
-            one = _content(fs, location) if _JSON_FILE.fullmatch(location) else None
-            files = _json_files(fs, location) if one is None else {posixpath.basename(location): one}
-        if not files:
-            raise ReleaseError(f"{folder}: no .json or .jsonl file with captions is there")
-        return files
+        return caption_files_of(folder)
     files = tree.captions_beside()
     for name in listing.sizes:
         if name.startswith("captions/") and _JSON_FILE.fullmatch(name):
@@ -2331,15 +2357,15 @@ class _CaptionNames:
         texts = [value for value in values if isinstance(value, str)]
         could_name = texts[:1] if is_pair else texts
         categories = [text for text in could_name if text in self.categories]
-        images = [text for text in could_name if self.image(text, categories)]
+        images = {text: image for text in could_name if (image := self.image(text, categories))}
         of_pictures = [text for text in could_name if self._OF_PICTURE.fullmatch(text)]
-        own = (images or of_pictures or categories)[:1]
+        own = (list(images) or of_pictures or categories)[:1]
         rest = [text for text in texts if text not in (*own, *categories)] or [
             text for text in texts if text not in own
         ]
         if len(texts) < 2 or not rest or not all(map(_is_unicode, (*own, *rest))):
             return "caption_wrong_type", own[0] if own else min(texts, key=len, default=""), ""
-        key = self.image(own[0], categories) if images else own[0] if own else ""
+        key = images[own[0]] if images else own[0] if own else ""
         if not images and key not in self.categories:
             return "caption_without_picture", key or (texts[0] if is_pair else min(texts, key=len)), ""
         return "", key, max(rest, key=len)
@@ -2431,7 +2457,9 @@ def _remedy(error: BaseException) -> str:
     status = _status(error)
     if status is not None and status >= 500:
         return "The server is out of order; wait a while"
-    return _ANSWERS[status][1] if status in _ANSWERS else "Check the connection and the credentials"
+    if status is None or status not in _ANSWERS:
+        return "Check the connection and the credentials"
+    return _ANSWERS[status][1]
 
 
 def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
@@ -2673,7 +2701,8 @@ class RawTree:
         answers = zip(ranges, _fetch(self._fs, [(self._location, *r) for r in ranges]), strict=True)
         blocks = {start: data for (start, _), data in answers if isinstance(data, bytes)}
         archive = copy.copy(self.archive)
-        archive.fp = _RemoteFile(self._fs, self._location, self._size, blocks)
+        # zipfile reads and seeks, no more; type checkers want all of IO, which no class of io itself is.
+        archive.fp = cast("IO[bytes]", _RemoteFile(self._fs, self._location, self._size, blocks))
         return archive
 
     def captions_beside(self) -> dict[str, bytes]:
