@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 import ImageNet3D
 from ImageNet3D import (
-    CATEGORIES,
     OBJECT_STATUS,
     POSE_FIELDS,
     ObjectAnnotation,
@@ -28,7 +27,7 @@ from ImageNet3D import (
 )
 from processing.built import LEDGER, MANIFEST, Manifest
 from processing.drawing.mesh import Mesh, MeshError, mesh_file, parse_mesh
-from processing.ledger import finding_from_json
+from processing.ledger import finding_from_json, label_names
 from processing.preview.books import Books
 from processing.preview.selection import AnnotatedPicture, RowPlace, Selection
 from processing.runtime.store import paths_matching
@@ -62,10 +61,12 @@ class BuiltSource:
         """As of a Source; the rows of a picture stand together."""
         for shard in tqdm(self._shards, desc="preview: annotations", unit=" shards", disable=None):
             split = Path(shard).name.partition("-")[0]
-            for image_id, rows in itertools.groupby(self._rows(shard), key=lambda pair: pair[1]["image_id"]):
+            for image_id, its_rows in itertools.groupby(
+                self._rows(shard), key=lambda pair: pair[1]["image_id"]
+            ):
                 if not self._selection.has_picture(image_id.partition("/")[0], split):
                     continue
-                rows = list(rows)
+                rows = list(its_rows)
                 places, values = zip(*rows, strict=True)
                 size = (values[0]["width"], values[0]["height"])
                 objects = tuple(filter(self._selection.has_object, itertools.starmap(_object_of_row, rows)))
@@ -103,12 +104,16 @@ class BuiltSource:
 
     @cached_property
     def _meshes(self) -> dict[tuple[str, int], RowPlace]:
-        """Where each category's meshes are."""
-        return {
-            (CATEGORIES[row["category"]], row["cad_index"]): place
-            for shard in self._shards_of("cad")
-            for place, row in self._rows(shard, ("category", "cad_index"))
-        }
+        """Where each category's meshes are; a build may know categories that this code does not."""
+        meshes: dict[tuple[str, int], RowPlace] = {}
+        for shard in self._shards_of("cad"):
+            with self._opened(shard, ("category",)) as parquet:
+                names = label_names(parquet.schema_arrow)
+            for place, row in self._rows(shard, ("category", "cad_index")):
+                if row["category"] >= len(names):
+                    raise _damage(place, "category", row["category"])
+                meshes[names[row["category"]], row["cad_index"]] = place
+        return meshes
 
     def _shards_of(self, config: str) -> list[str]:
         """The shards of a config."""
@@ -206,7 +211,7 @@ _SOUND: dict[str, Callable[[Any], bool]] = {
     "cad_index": lambda value: value is None or _is_count(value),
     "object_status": lambda value: value is None or _is_count(value, 0, len(OBJECT_STATUS) - 1),
     "dense": lambda value: value is None or isinstance(value, bool),
-    "category": lambda value: _is_count(value, 0, len(CATEGORIES) - 1),
+    "category": _is_count,  # of how many, the shard's schema says
 }
 
 

@@ -26,10 +26,12 @@ from click.testing import CliRunner
 from conftest import PROJECT
 from markupsafe import escape
 from PIL import Image
+from raw_tree import RawTreeWriter
 
 import ImageNet3D
 from ImageNet3D import Annotation, Entry, ObjectAnnotation, Picture, RawTree, ReleaseError
 from processing.__main__ import main
+from processing.build.command import build
 from processing.card.plots import Statistics, draw_plots
 from processing.preview import command as preview
 from processing.preview import page as page_of_cards
@@ -652,6 +654,28 @@ def test_meshes_of_the_cad_config_are_drawn(tmp_path):
     (one,), (other,) = (Page(tmp_path / f"{name}.html").cards for name in ("raw", "built"))
     assert len(one.mesh) > 3
     np.testing.assert_allclose(one.mesh, other.mesh, atol=0.11)
+
+
+def test_meshes_of_a_category_that_only_the_build_knows_are_drawn(tmp_path):
+    raw = RawTreeWriter().sound("bed").sound("spaceship").zip(tmp_path / "raw.zip")
+    build(raw, tmp_path / "built", workers=1)
+    for name, source in (("raw", raw), ("built", tmp_path / "built")):
+        write_preview(str(source), tmp_path / f"{name}.html")
+    one, other = ({c.key: c.mesh for c in Page(tmp_path / f"{n}.html").cards} for n in ("raw", "built"))
+    assert {image_id.partition("/")[0] for image_id, _ in one} == {"bed", "spaceship"}
+    assert one.keys() == other.keys()
+    for key, mesh in one.items():
+        assert len(mesh)
+        np.testing.assert_allclose(mesh, other[key], atol=0.11)
+
+
+def test_a_mesh_of_no_category_is_damage(tmp_path):
+    out = write_shard(tmp_path / "built")
+    (out / "cad").mkdir()
+    row = {"category": [len(ImageNet3D.CATEGORIES)], "cad_index": [1]}
+    pq.write_table(pa.table(row), out / "cad/train-00000-of-00001.parquet")
+    with pytest.raises(ReleaseError, match=r"cad/train-00000-of-00001\.parquet: damaged \(category is "):
+        write_preview(str(out), tmp_path / "page.html")
 
 
 # --------------------------------------------------------------------------------------------------------
