@@ -37,8 +37,7 @@ def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
             _refuse_empty(kwargs)
             command(*args, **kwargs)
         except click.ClickException as error:
-            error.message = printable(error.message)
-            raise
+            raise type(error)(printable(error.message)) from error
         except KeyboardInterrupt:
             raise click.ClickException(_INTERRUPTED) from None
         except MemoryError as error:

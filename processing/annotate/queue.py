@@ -187,9 +187,9 @@ def filling_distance(mesh: Mesh | None, values: Mapping[str, Any]) -> float:
     points = corners if mesh is None else mesh.vertices
     radius = float(np.linalg.norm(points, axis=1).max()) or 1.0
     distance = max(values["viewport"] * 2 * radius / float(box.max()), 1.1 * radius)
-    angles = [values[name] for name in ImageNet3D.ANGLES]
+    azimuth, elevation, theta = (values[name] for name in ImageNet3D.ANGLES)
     for _ in range(_FITTING_STEPS):
-        pixels, _ = project(points, *angles, distance, 0.0, 0.0, values["viewport"])
+        pixels, _ = project(points, azimuth, elevation, theta, distance, 0.0, 0.0, values["viewport"])
         # Widths shrink with the distance, nearly in proportion where the camera is far.
         distance = max(distance * float((np.ptp(pixels, axis=0) / box).max()), 1.01 * radius)
     return distance
@@ -210,7 +210,7 @@ def _named(path: str, numbers: Mapping[ObjectKey, int]) -> Sequence[int]:
     for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
         image_id, _, index = line.strip().rpartition(" ")
         key = ObjectKey(image_id.strip(), int(index)) if index.isdecimal() else None
-        if key in numbers:
+        if key is not None and key in numbers:
             found.append(numbers[key])
         elif line.strip():
             wrong.append(f"{path}, line {number}: {json.dumps(line[:80])} names no object with a box")

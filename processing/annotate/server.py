@@ -135,7 +135,7 @@ class Tool:
         who = asked.get("who") or None
         below = asked.get("below")
         wanted = Filter(
-            *(asked.get(name, "") for name in ("category", "split", "status", "density")),
+            **{name: asked.get(name, "") for name in ("category", "split", "status", "density")},
             unposed=asked.get("unposed") == "1",
             below=float(below) if below else None,
             named=asked.get("named") == "1",
@@ -223,7 +223,7 @@ class Tool:
         operation = asked.get("operation", "set")
         said = self._line(item, operation, asked.get("who"), asked.get("note"))
         if operation == "set":
-            said |= self._changes(item, values := asked.get("values"))
+            said |= self._changes(item, values := asked.get("values", {}))
             if values["object_status"] not in OBJECT_STATUS or type(values["dense"]) is not bool:
                 raise HTTPException(422, "choose a status and a density first")
         elif operation not in ("leave_out", "take_back"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,7 @@ def row(tree: RawTree, entry: MeshEntry, categories: Sequence[str] = CATEGORIES)
     }
 
 
-def table(rows: Sequence[dict[str, Any]], categories: Sequence[str] = CATEGORIES) -> pa.Table:
+def table(rows: Sequence[Mapping[str, Any]], categories: Sequence[str] = CATEGORIES) -> pa.Table:
     """Rows as an Arrow table of the config's features.
 
     Args:

@@ -137,7 +137,7 @@ class Changes:
 
     def counts(self) -> dict[str, int]:
         """What changed, in words -> how many, for the changelog of the card."""
-        found = {}
+        found: dict[str, int] = {}
         for kind, d in self.kinds.items():
             done = {"added": len(d.added), "gone": len(d.gone), "changed": len(d.changed)}
             found |= {f"{kind} {word}": count for word, count in done.items() if count}
@@ -196,8 +196,7 @@ def changes(old: Version, new: Version) -> Changes:
     if "cad" in common:
         found.kinds["meshes"] = _meshes(old, new, same)
     if "categories" in common:
-        frames = (_frame(columns(version, "categories", _OF_CATEGORIES), ("name",)) for version in (old, new))
-        found.kinds["categories"] = _difference(*frames)
+        found.kinds["categories"] = _categories(old, new)
     return found
 
 
@@ -221,6 +220,11 @@ def _meshes(old: Version, new: Version, same: Collection[str]) -> Difference:
     one, other = (_frame(columns(version, "cad", _OF_MESHES), keys) for version in (old, new))
     digested = [digests(version, "cad", "mesh.bytes", keys, same) for version in (old, new)]
     return _difference(one, other, "mesh", *digested)
+
+
+def _categories(old: Version, new: Version) -> Difference:
+    one, other = (_frame(columns(v, "categories", _OF_CATEGORIES), ("name",)) for v in (old, new))
+    return _difference(one, other)
 
 
 def _frame(table: pa.Table, keys: Sequence[str]) -> pd.DataFrame:

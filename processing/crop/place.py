@@ -95,8 +95,9 @@ class CropMap:
     def annotation(self, item: ObjectAnnotation) -> ObjectAnnotation:
         """The annotation, in the crop, of an object that `why_not_cropped` has nothing against."""
         (x1, y1), (x2, y2) = self.to_crop(*item.bbox[:2]), self.to_crop(*item.bbox[2:])
-        px, py = self.to_crop(item.px, item.py)
-        return replace(item, bbox=(x1, y1, x2, y2), px=px, py=py, distance=item.distance / self.scale)
+        px, py, distance = _centre(item)
+        px, py = self.to_crop(px, py)
+        return replace(item, bbox=(x1, y1, x2, y2), px=px, py=py, distance=distance / self.scale)
 
     def shows(self, picture: tuple[int, int], crop: tuple[int, int]) -> bool:
         """Whether a crop holds a pixel of its picture or more; less is black, but for rounding.
@@ -108,6 +109,13 @@ class CropMap:
         return all(min(start + length * self.scale, end) - max(start, 0) >= 1 for start, length, end in ends)
 
 
+def _centre(item: ObjectAnnotation) -> tuple[float, float, float]:
+    """px, py and distance of an object that has all three; `why_not_cropped` says which have not."""
+    if item.px is None or item.py is None or item.distance is None:
+        raise ValueError(f"object {item.index} has no crop: its px, py or distance is missing")
+    return item.px, item.py, item.distance
+
+
 def crop_map(item: ObjectAnnotation, width: int, height: int, options: CropOptions) -> CropMap:
     """The map of one object's crop.
 
@@ -117,8 +125,9 @@ def crop_map(item: ObjectAnnotation, width: int, height: int, options: CropOptio
     """
     middle = options.size[0] / 2, options.size[1] / 2
     if options.mode == "center":
-        scale = item.distance / options.target_distance
-        return CropMap(scale, (middle[0] - item.px * scale, middle[1] - item.py * scale))
+        px, py, distance = _centre(item)
+        scale = distance / options.target_distance
+        return CropMap(scale, (middle[0] - px * scale, middle[1] - py * scale))
     scale = min(options.size[0] / width, options.size[1] / height)
     return CropMap(scale, (middle[0] - width * scale / 2, middle[1] - height * scale / 2))
 

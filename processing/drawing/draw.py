@@ -246,12 +246,12 @@ def _paste(picture: PIL.Image.Image, faces: Faces) -> None:
     margin = math.ceil(max(across, down)) + 1
     framed = PIL.Image.new("RGBA", (faces.image.width + 2 * margin, faces.image.height + 2 * margin))
     framed.paste(faces.image, (margin, margin))
-    source = [
+    source = (
         (left - x1) * across + margin,
         (top - y1) * down + margin,
         (right - x1) * across + margin,
         (bottom - y1) * down + margin,
-    ]
+    )
     patch = framed.resize((right - left, bottom - top), PIL.Image.Resampling.BOX, box=source)
     picture.paste(patch, (left, top), patch)
 

@@ -7,6 +7,7 @@ raster of all faces, and an edge is judged by where its two faces lie, never by 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,9 +118,10 @@ def _silhouette(mask: NDArray[np.bool_], window: _Window) -> tuple[NDArray[np.fl
         raise ImportError(
             "outlines are drawn with contourpy: pip install imagenet3d-datasets[demo]"
         ) from None
-    lines = contourpy.contour_generator(z=field).lines(0.5)
+    # By default each line is an array of its own, (N, 2).
+    found = cast("list[NDArray[np.float64]]", contourpy.contour_generator(z=field).lines(0.5))
     # Sample (0, 0) of the window has its centre at (0.5, 0.5), and stands at (1, 1) of the field.
-    lines = [(line - 0.5) / window.samples + window.origin for line in lines]
+    lines = [(line - 0.5) / window.samples + window.origin for line in found]
     lines = sorted((line for line in lines if _area(line) >= MIN_REGION), key=_area, reverse=True)
     tolerance = max(0.75 / window.samples, 0.25)  # pixels; the first is a stair of the raster
     while True:

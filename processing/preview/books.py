@@ -20,12 +20,12 @@ class Example(NamedTuple):
     Attributes:
         text: file, object and value.
         image_id: of the object, or None where something else is meant.
-        index: of the object.
+        object_index: of the object.
     """
 
     text: str
     image_id: str | None = None
-    index: int | None = None
+    object_index: int | None = None
 
 
 @dataclass

@@ -81,12 +81,13 @@ class Card:
     @property
     def angles(self) -> dict[str, float]:
         """Degrees: azimuth in [0, 360), elevation and theta in [-180, 180)."""
-        if not self.item.posed:
+        azimuth, elevation, theta = self.item.azimuth, self.item.elevation, self.item.theta
+        if azimuth is None or elevation is None or theta is None:
             return {}
         return {
-            "azimuth": math.degrees(self.item.azimuth % TWO_PI),
-            "elevation": _signed_degrees(self.item.elevation),
-            "theta": _signed_degrees(self.item.theta),
+            "azimuth": math.degrees(azimuth % TWO_PI),
+            "elevation": _signed_degrees(elevation),
+            "theta": _signed_degrees(theta),
         }
 
     @property

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from ImageNet3D import ANGLES, KNOWN_CATEGORIES, ObjectAnnotation, ReleaseError
 from processing.card.plots import Statistics
+from processing.preview.books import Books
 from processing.preview.cards import Card, CardMaker, long_side
 from processing.preview.page import BookLine, Section, render_page
 from processing.preview.selection import AnnotatedPicture, Selection, Source
@@ -90,7 +91,7 @@ def write_preview(
         )
         for category in _told(sorted(statistics.category_pictures), "pictures", " categories")
     ]
-    books = None if opened.books is None else _lines(opened, maker)
+    books = None if opened.books is None else _lines(opened.books, opened, maker)
     text = render_page(
         name=Path(source.partition("?")[0]).name,  # a signed URL's query is nobody's business
         kind=opened.kind,
@@ -199,13 +200,13 @@ def _some_cards(maker: CardMaker, candidates: Sequence[Candidate], count: int) -
     return list(itertools.islice(maker.cards([candidate.shown for candidate in candidates]), count))
 
 
-def _lines(source: Source, maker: CardMaker) -> list[BookLine]:
+def _lines(books: Books, source: Source, maker: CardMaker) -> list[BookLine]:
     """The lines of the books; where an example is an object, with a card that shows it."""
     lines = []
-    for reason in _told(source.books.reasons(), "examples", " reasons"):
+    for reason in _told(books.reasons(), "examples", " reasons"):
         examples: list[tuple[str, Card | None]] = []
         for example in reason.examples:
-            found = source.example(example.image_id, example.index) if example.image_id else None
+            found = source.example(example.image_id, example.object_index) if example.image_id else None
             examples.append((example.text, next(maker.cards([found] if found else []), None)))
         lines.append(BookLine(reason, examples))
     return lines

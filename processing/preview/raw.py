@@ -60,10 +60,9 @@ class RawSource:
                 for finding in findings:
                     self.books.add(finding)
             objects = tuple(item for item in annotation.objects if self._selection.has_object(item))
-            size = (annotation.width, annotation.height)
-            picture = AnnotatedPicture(
-                entry.image_id, entry.split, objects, size if all(size) else None, entry.caption
-            )
+            width, height = annotation.width, annotation.height
+            size = (width, height) if width and height else None
+            picture = AnnotatedPicture(entry.image_id, entry.split, objects, size, entry.caption)
             if self._selection.config == "object_centric":
                 picture = replace(picture, objects=tuple(self._cropped(picture)), size=OPTIONS.size)
             yield picture

@@ -118,14 +118,16 @@ class Source(Protocol):
     Attributes:
         kind: what it is, in words.
         category_captions: category -> text.
-        books: what was found odd, or None where that is not known; complete after `pictures`.
         books_note: what the books do not say, or why there are none.
     """
 
     kind: str
     category_captions: dict[str, str]
-    books: Books | None
     books_note: str
+
+    @property
+    def books(self) -> Books | None:
+        """What was found odd, or None where that is not known; complete after `pictures`."""
 
     def pictures(self) -> Iterator[AnnotatedPicture]:
         """All annotated pictures that are selected; no pixel is read."""

@@ -61,6 +61,7 @@ class Published:
         if file.lfs is not None:
             return file.lfs.sha256 == entry.sha256
         # What git keeps has no checksum of its content on the Hub.
+        assert self.repository is not None  # one that is yet to be made has no files
         return hashlib.sha256(self.repository.fetch(path, self.revision.sha)).hexdigest() == entry.sha256
 
 

@@ -428,7 +428,7 @@ def _posed(placed: Placed) -> dict[str, Any]:
 def _picture(rng: np.random.Generator, scene: Scene) -> NDArray[np.uint8]:
     """Draw a scene over a background: (height, width, 3), RGB."""
     width, height = scene.size
-    background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))](rng, width, height)
+    background = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))](rng, width, height)
     colors = np.concatenate([_face_colors(rng, placed) for placed in scene.objects])
     points, depth, faces, _ = _joined(scene)
     drawn = render(points, depth, faces, colors, scene.size) / 255
@@ -467,7 +467,7 @@ def _grid(width: int, height: int) -> tuple[NDArray[np.float64], NDArray[np.floa
 def _blend(share: ArrayLike, first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     """Mix two colours, (3,) or (height, width, 3), by shares (height, width) of the second one."""
     share = np.asarray(share, dtype=np.float64)[..., None]
-    return first * (1 - share) + second * share
+    return np.asarray(first, np.float64) * (1 - share) + np.asarray(second, np.float64) * share
 
 
 def _gradient(rng: np.random.Generator, width: int, height: int) -> NDArray[np.float64]:

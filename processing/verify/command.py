@@ -160,16 +160,15 @@ def _tasks(built: Built, survey: Survey | None) -> list[Task["ShardFacts"]]:
     meshes = meshes_by_key(survey) if survey else {}
     beside = [path for table in REFERENCE_TABLES for path in built.manifest.paths_of(table)]
     for path in sorted(beside):
-        arguments = (built.folder, path, listed[path], release, meshes)
-        tasks.append(Task(check_reference, arguments, 1, path))
+        tasks.append(Task(check_reference, (built.folder, path, listed[path], release, meshes), 1, path))
     apart = {path for paths in shards.values() for path in paths.values()} | set(beside)
     others = {path: entry for path, entry in listed.items() if path not in apart}
     tasks.append(Task(check_files, (built.folder, others), 1, "other files"))
     missing = list(entries.values()) if built.manifest.shards else []
     for start in range(0, len(missing), LEFT_OUT_BATCH):
         batch = missing[start : start + LEFT_OUT_BATCH]
-        arguments = (release, batch, of_pictures, _given(built))
-        tasks.append(Task(check_left_out, arguments, len(batch), "pictures that no shard has"))
+        what = (release, batch, of_pictures, _given(built))
+        tasks.append(Task(check_left_out, what, len(batch), "pictures that no shard has"))
     return tasks
 
 
@@ -209,7 +208,8 @@ def _given(built: Built) -> set[tuple[str, str]] | None:
 
 def check_nothing_lost(built: Built, survey: Survey) -> Iterator[Problem]:
     """What the lists leave out is in the ledger; the rest is in a shard or was seen by `check_left_out`."""
-    given = _given(built)
-    for entry in survey.left_out if given is not None else ():
+    if (given := _given(built)) is None:
+        return
+    for entry in survey.left_out:
         if (entry.picture_file, entry.reason) not in given:
             yield Problem(entry.split or "unlisted", "raw_picture_lost", f"{entry.image_id}: {entry.reason}")

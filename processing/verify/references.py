@@ -149,7 +149,7 @@ def _raw_mesh_faults(
     """The row is what the raw release gives, and draws and writes alike: other versions of the libraries may
     write other bytes.
     """
-    if (entry := meshes.get((_category(row), row["cad_index"]))) is None:
+    if (entry := meshes.get((row["_name"], row["cad_index"]))) is None:
         yield Problem(path, "raw_value", f"{_key(row)}: not in the raw release")
         return
     try:
@@ -220,11 +220,11 @@ def check_categories(
         for column in (*CATEGORY_COUNTS, "num_meshes"):
             sources = [markers, *([seen] if _counted_in(column) in read else [])]
             if column == "num_meshes" and "cad" not in tables:
-                expected: set[int | None] = {None}
+                counted: list[int | None] = [None]
             else:
-                expected = {source.counts.get(row["name"], Counter())[column] for source in sources}
-            if expected != {row[column]}:
-                what = f"{column} of {row['name']} is {row[column]}, counted are {sorted(expected)}"
+                counted = [*sorted({source.counts.get(row["name"], Counter())[column] for source in sources})]
+            if counted != [row[column]]:
+                what = f"{column} of {row['name']} is {row[column]}, counted are {counted}"
                 yield Problem("categories", "counts_differ", what)
 
 

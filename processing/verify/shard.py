@@ -145,7 +145,9 @@ def check_shard(
             elif (file := open_shard(local, path, config, facts)) is not None:
                 files[config] = file
         decoded = DecodedPictures()
-        split = SHARD_NAME.fullmatch(name)[1]
+        parts = SHARD_NAME.fullmatch(name)
+        assert parts is not None  # `Built.shards` has no others
+        split = parts[1]
         order: dict[str, list[tuple[str, ...]]] = {config: [] for config in files}
         for group in _row_groups(files, paths, facts):
             order[group.config] += runs_of(group, order[group.config])
@@ -394,12 +396,12 @@ def _crop_rules(table: pa.Table) -> Iterator[_Rule]:
     yield table, "resize_rate is not positive and finite", _true(pc.invert(positive))
     if not table["offset"].null_count:
         offsets = np.array(table["offset"].to_pylist(), np.float64).reshape(-1, 2)
-        yield table, "offset is not finite", ~np.isfinite(offsets).all(axis=1)
+        yield table, "offset is not finite", ~np.all(np.isfinite(offsets), axis=1)
 
 
 def _box_rules(table: pa.Table) -> Iterator[_Rule]:
     boxes = np.array(table["bbox"].to_pylist(), np.float64).reshape(-1, 4)
-    yield table, "bbox is not finite", ~np.isfinite(boxes).all(axis=1)
+    yield table, "bbox is not finite", ~np.all(np.isfinite(boxes), axis=1)
 
 
 # --------------------------------------------------------------------------------------------------------
