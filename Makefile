@@ -1,7 +1,7 @@
 # make demo    a synthetic release, built, loaded in every config, drawn on a page
 # make test    environments with the newest packages and with the oldest that are supported, then the tests that prove
 #              the promises, in minutes; make test-slow runs the rest
-# make build RAW=imagenet3d_v1.zip OUT=ImageNet3D    the real thing
+# make build RAW=imagenet3d_v1.zip OUT=built    the real thing
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -35,7 +35,7 @@ test-slow: .venv/ready .venv-datasets3/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(PYTEST_FLAGS)
 
 build: .venv/ready
-	@test -n "$(RAW)" && test -n "$(OUT)" || { echo "usage: make build RAW=imagenet3d_v1.zip OUT=ImageNet3D"; exit 2; }
+	@test -n "$(RAW)" && test -n "$(OUT)" || { echo "usage: make build RAW=imagenet3d_v1.zip OUT=built"; exit 2; }
 	$(BIN)/python -m processing build "$(RAW)" "$(OUT)" $(BUILD_FLAGS)
 
 lint: .venv/ready

@@ -999,10 +999,10 @@ def test_pixels_that_cannot_be_decoded_are_found_by_cropping(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"\xff\xfe\xff", b"[" * 100_000, b'"text"', b"7", b"null", b"[1, 2]", b"1" * 10_000],
+    [b"", b"{", b"\xff\xfe\xff", b"[" * 100_000, b"1" * 10_000],
     ids=lambda content: repr(content[:6]),
 )
-def test_captions_in_no_known_form_are_a_clear_error(content, tmp_path):
+def test_captions_that_are_no_json_are_a_clear_error(content, tmp_path):
     tree = RawTree(RawTreeWriter().sound().captions(content).zip(tmp_path / "raw.zip"))
     with pytest.raises(ReleaseError, match=r"captions/image_captions\.json"):
         survey(tree)
@@ -1010,7 +1010,7 @@ def test_captions_in_no_known_form_are_a_clear_error(content, tmp_path):
 
 def test_a_captions_folder_without_captions_is_a_clear_error(tmp_path):
     tree = RawTree(RawTreeWriter().sound().zip(tmp_path / "raw.zip"))
-    with pytest.raises(ReleaseError, match="neither image_captions"):
+    with pytest.raises(ReleaseError, match=r"no \.json or \.jsonl file with captions"):
         survey(tree, captions=str(tmp_path))
 
 
