@@ -488,7 +488,10 @@ def _warn_of_categories(categories: Sequence[str]) -> None:
 
 def _warn_of_losses(findings: Iterable[Finding]) -> None:
     """One warning for what is left out; an object without a pose is no loss, the release has such."""
-    counts = Counter(f.reason for f in findings if f.decision == LEFT_OUT)
+    lost = (
+        f for f in findings if f.decision == LEFT_OUT or (f.decision == NO_POSE and f.object_index is None)
+    )
+    counts = Counter(f.reason for f in lost)
     if counts:
         text = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()))
         logger.warning(f"left out of the release: {text} (see ImageNet3D.REASONS)")
@@ -619,14 +622,13 @@ def read_pictures(
 ) -> Iterator[Picture]:
     """The usable pictures with rows in a config; the others end in `findings`."""
     for entry in entries:
-        file = entry.annotation_file
+        annotation = read_annotation(release, entry, findings)
+        if not has_rows(config, entry, annotation):
+            continue
         try:
-            annotation = read_annotation(release, entry, findings)
-            if has_rows(config, entry, annotation):
-                file = entry.picture_file
-                yield read_picture(release, entry, annotation, findings)
+            yield read_picture(release, entry, annotation, findings)
         except Unusable as error:
-            findings.append(Finding(error.reason, file, None, error.value))
+            findings.append(Finding(error.reason, entry.picture_file, None, error.value))
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -1243,13 +1245,13 @@ class Annotation:
     """What one annotation file says.
 
     Attributes:
-        num_objects: all objects of the file, usable or not.
+        num_objects: all objects of the file, usable or not; None where the file cannot be read.
         objects: those with a usable box.
         height, width: of the picture, as annotated; None where absent.
         unknown_keys: how many objects have a key that is none of `OBJECT_KEYS`, by its name as `shown`.
     """
 
-    num_objects: int
+    num_objects: int | None
     objects: tuple[ObjectAnnotation, ...] = ()
     height: int | None = None
     width: int | None = None
@@ -1577,12 +1579,17 @@ def _array_member(data: bytes) -> bytes:
 
 
 def read_annotation(release: Release, entry: Entry, findings: list[Finding]) -> Annotation:
-    """Read and check one annotation file; what is odd with single objects goes to `findings`.
+    """Read and check one annotation file; what is odd with it or with single objects goes to `findings`.
 
-    Raises:
-        Unusable: with an `annotation_…` or `member_…` code, if nothing of the file can be used.
+    Where nothing of the file can be used, how many objects there are is unknown; the picture is there all the
+    same.
     """
-    return check_objects(release, entry, read_raw_objects(release, entry), findings)
+    try:
+        raw = read_raw_objects(release, entry)
+    except Unusable as error:
+        findings.append(Finding(error.reason, entry.annotation_file, None, error.value))
+        return Annotation(None)
+    return check_objects(release, entry, raw, findings)
 
 
 def read_raw_objects(release: Release, entry: Entry, typed: bool = False) -> list[Any]:
@@ -3191,16 +3198,16 @@ _REASONS = (
     Reason("picture_undecodable", KEPT, "the pixels cannot be decoded; no object of it is in object_centric"),
     Reason("picture_size_differs", KEPT, "the annotation names another size; the picture's own is used"),
     # annotation files
-    Reason("annotation_missing", LEFT_OUT, "a listed picture has no annotation",
-           "how many objects the picture has is unknown, and every config says so"),
-    Reason("annotation_too_large", LEFT_OUT, "an annotation exceeds the limit of bytes or objects",
-           "a row group of captions would have no room for its objects"),
-    Reason("annotation_not_npz", LEFT_OUT, "an annotation is no zip of arrays, or is damaged",
-           "no object can be read from it"),
-    Reason("annotation_not_array", LEFT_OUT, "an annotation does not hold the object array 'annotations'",
-           "no object can be read from it"),
-    Reason("annotation_forbidden", LEFT_OUT, "a pickle asks for more than numbers, text and numpy arrays",
-           "no object can be read from it without executing what it asks for"),
+    Reason("annotation_missing", NO_POSE, "a listed picture has no annotation; num_objects is null",
+           "a row of pose is an object, and none is known; the picture is in classification and captions"),
+    Reason("annotation_too_large", NO_POSE, "an annotation exceeds the limit of bytes or objects",
+           "a row group of captions would have no room for its objects; the picture stays, num_objects null"),
+    Reason("annotation_not_npz", NO_POSE, "an annotation is no zip of arrays, or is damaged",
+           "no object can be read from it; the picture stays, with null for num_objects"),
+    Reason("annotation_not_array", NO_POSE, "an annotation does not hold the object array 'annotations'",
+           "no object can be read from it; the picture stays, with null for num_objects"),
+    Reason("annotation_forbidden", NO_POSE, "a pickle asks for more than numbers, text and numpy arrays",
+           "no object can be read without executing what it asks for; the picture stays, num_objects null"),
     Reason("annotation_empty", KEPT, "an annotation has no objects"),
     # objects
     Reason("key_unknown", KEPT, "objects have a key that no column is made of; counted once a release"),

@@ -7,7 +7,7 @@ again continues where a build stopped.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -112,8 +112,7 @@ def count_left_out(release: Release, entries: Sequence[Entry], configs: Sequence
     for entry in entries:
         objects = 0
         if entry.reason != "list_bad_id":
-            with suppress(Unusable):  # the picture is left out for its own reason already
-                objects = ImageNet3D.read_annotation(release, entry, []).num_objects
+            objects = ImageNet3D.read_annotation(release, entry, []).num_objects or 0
         result.findings.append(Finding(entry.reason, entry.picture_file))
         _count_picture(result, entry, objects, entry.reason)
     return result
@@ -129,14 +128,13 @@ def read_group(
     pictures: list[Picture] = []
     for entry in entries:
         findings: list[Finding] = []
-        objects, file = 0, entry.annotation_file
+        annotation = ImageNet3D.read_annotation(release, entry, findings)
+        objects = annotation.num_objects or 0
+        result.unknown_keys.update(annotation.unknown_keys)
         try:
-            annotation = ImageNet3D.read_annotation(release, entry, findings)
-            objects, file = annotation.num_objects, entry.picture_file
-            result.unknown_keys.update(annotation.unknown_keys)
             picture = ImageNet3D.read_picture(release, entry, annotation, findings)
         except Unusable as error:
-            findings.append(Finding(error.reason, file, None, error.value))
+            findings.append(Finding(error.reason, entry.picture_file, None, error.value))
             _count_picture(result, entry, objects, error.reason)
         else:
             pictures.append(picture)

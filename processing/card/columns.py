@@ -45,7 +45,8 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "whose pose may never have been set; null where no person has judged it",
         "dense": "whether the scene is dense; null where no person has judged it",
         "label": "the picture's category; ids never change, later categories are appended",
-        "num_objects": "all objects annotated in the picture, with or without a pose",
+        "num_objects": "all objects annotated in the picture, with or without a pose; null where its "
+        "annotation is missing or cannot be read",
         "caption": "of the picture, in which `<obj0>` stands for the object of index 0; null where it has "
         "none",
         "category_caption": "of the category; null where there is none",

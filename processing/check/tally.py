@@ -148,11 +148,11 @@ def _add_picture(tally: Tally, release: Release, entry: Entry) -> None:
         if type(item) is dict:
             tally.keys.add(item)
     annotation = ImageNet3D.check_objects(release, entry, raw, findings)
-    counted.objects += annotation.num_objects
+    counted.objects += annotation.num_objects or 0
     posed = sum(item.posed for item in annotation.objects)
     counted.posed += posed
     counted.rows += posed if entry.size and not entry.reason else 0
-    tally.objects_a_picture[annotation.num_objects] += 1
+    tally.objects_a_picture[annotation.num_objects or 0] += 1
     tally.boxes.update(_boxes(entry, annotation, findings))
     for item in annotation.objects:
         _add_object(tally, entry.category, item)

@@ -51,14 +51,9 @@ class RawSource:
             if number % ImageNet3D.CHUNK == 0:
                 near = self._release.fetched(entries[number : number + ImageNet3D.CHUNK], pictures=False)
             findings: list[Finding] = []
-            try:
-                annotation = ImageNet3D.read_annotation(near, entry, findings)
-            except Unusable as error:
-                self.books.add(Finding(error.reason, entry.annotation_file, None, error.value))
-                continue
-            finally:
-                for finding in findings:
-                    self.books.add(finding)
+            annotation = ImageNet3D.read_annotation(near, entry, findings)
+            for finding in findings:
+                self.books.add(finding)
             objects = tuple(item for item in annotation.objects if self._selection.has_object(item))
             width, height = annotation.width, annotation.height
             size = (width, height) if width and height else None
@@ -88,10 +83,7 @@ class RawSource:
         """As of a Source; in object_centric there is nothing to show, for it has no crop."""
         if self._selection.config != "pose":
             return None
-        try:
-            annotation = ImageNet3D.read_annotation(self._release, Entry(image_id, ""), [])
-        except Unusable:
-            return None
+        annotation = ImageNet3D.read_annotation(self._release, Entry(image_id, ""), [])
         found = [item for item in annotation.objects if item.index == index]
         return (AnnotatedPicture(image_id, "", annotation.objects, None, None), found[0]) if found else None
 

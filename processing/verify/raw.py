@@ -186,13 +186,11 @@ def check_left_out(
     facts = ShardFacts()
     release = release.fetched(entries)
     for entry in entries:
-        file = entry.annotation_file
+        annotation = ImageNet3D.read_annotation(release, entry, [])
         try:
-            annotation = ImageNet3D.read_annotation(release, entry, [])
-            file = entry.picture_file
             picture = ImageNet3D.read_picture(release, entry, annotation, [])
         except Unusable as error:
-            told = given is None or (file, error.reason) in given
+            told = given is None or (entry.picture_file, error.reason) in given
             lost = "" if told else f"{error.reason}, which the ledger does not say"
         else:
             wanted = [config for config in tables if len(_expected(config, [picture], release))]

@@ -320,7 +320,7 @@ _OF_OBJECTS = {"cad_index", "object_status", "dense"}
 # The columns that may be null: in pose all of a pose but its angles; a crop has a place and a distance too.
 _NULLABLE: Mapping[str, Collection[str]] = {
     "pose": {*POSE_FIELDS, *_OF_OBJECTS} - {*ANGLES},
-    "classification": (),
+    "classification": {"num_objects"},  # of a picture whose annotation cannot be read
     "captions": {*POSE_FIELDS, *_OF_OBJECTS, "caption", "category_caption"},
     "object_centric": {"viewport", *_OF_OBJECTS},
 }

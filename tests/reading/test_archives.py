@@ -20,7 +20,7 @@ from ImageNet3D import Finding, RawTree, ReleaseError, read_pictures, survey
 from processing.build.command import build
 from processing.build.plan import plan_shards
 
-KEPT, LEFT_OUT = "kept", "left out"
+KEPT, LEFT_OUT, NO_POSE = "kept", "left out", "left out of pose"
 PICTURE, ANNOTATION = f"{TOP}images/bed/a.JPEG", f"{TOP}annotations/bed/a.npz"
 TRAIN, MESH = f"{TOP}lists/bed_imagenet_train.txt", f"{TOP}CAD/bed/01.off"
 
@@ -146,8 +146,10 @@ def unsafe(name: str) -> Member:
 
 
 def lost(name: str, write: Callable[[], bytes], reason: str, member: str = PICTURE) -> Member:
-    """A picture or annotation that cannot be read; the other picture still is."""
-    return Member(name, write, member.removeprefix(TOP), ((reason, LEFT_OUT),), ("b",))
+    """A picture or annotation that cannot be read; the other picture still is, and one without annotation."""
+    decision = NO_POSE if reason.startswith("annotation_") else LEFT_OUT
+    train = ("a", "b") if member == ANNOTATION else ("b",)
+    return Member(name, write, member.removeprefix(TOP), ((reason, decision),), train)
 
 
 MEMBERS = [
@@ -246,7 +248,7 @@ def test_the_books_balance_on_damaged_members(tmp_path):
     pose = report.books.accounts["pose", "train"]
     assert (pose.read, pose.written, dict(pose.left_out)) == (1, 0, {"member_damaged": 1})
     pictures = report.books.accounts["classification", "train"]
-    assert dict(pictures.left_out) == {"annotation_not_npz": 1, "member_damaged": 1}
+    assert (pictures.written, dict(pictures.left_out)) == (1, {"member_damaged": 1})
 
 
 # --------------------------------------------------------------------------------------------------------

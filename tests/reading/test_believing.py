@@ -21,6 +21,7 @@ import ImageNet3D
 from ImageNet3D import ANGLES, POSE_FIELDS, RawTree, read_annotation, read_pictures, survey
 from processing.build.command import build
 from processing.ledger import alarms
+from processing.verify.command import verify
 
 # --------------------------------------------------------------------------------------------------------
 # Any annotation made of values that the columns can hold
@@ -334,3 +335,38 @@ def test_without_captions_of_pictures_every_picture_of_a_captioned_category_has_
     assert 0 < len(expected) < len(readable)
     assert {row["caption"] for row in rows} == {None}
     assert all(row["category_caption"] == of_categories[row["image_id"].partition("/")[0]] for row in rows)
+
+
+# --------------------------------------------------------------------------------------------------------
+# Pictures whose objects nobody knows
+# --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [None, b"not an npz"], ids=["missing", "damaged"])
+def test_a_picture_without_a_readable_annotation_keeps_the_rows_that_can_hold_it(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    writer = RawTreeWriter().sound("bed", ("a", "b"), ("v",)).captions(None, {"bed": "A bed."})
+    writer.files.pop("annotations/bed/b.npz")
+    if content is not None:
+        writer.files["annotations/bed/b.npz"] = content
+    raw = writer.zip(tmp_path / "raw.zip")
+    found = survey(RawTree(raw))
+
+    def rows(config: str) -> list[dict[str, Any]]:
+        pictures = list(read_pictures(found.release, config, found.entries["train"], []))
+        return ImageNet3D.rows(config, pictures, found.release).to_pylist()
+
+    assert {row["image_id"]: row["num_objects"] for row in rows("classification")} == {
+        "bed/a": 1,
+        "bed/b": None,
+    }
+    assert {row["image_id"]: len(row["objects"]) for row in rows("captions")} == {"bed/a": 1, "bed/b": 0}
+    assert [row["image_id"] for row in rows("pose")] == ["bed/a"]
+
+    out = tmp_path / "out"
+    report = build(raw, out, workers=1)
+    report.books.check()
+    assert report.books.accounts["classification", "train"].written == 2
+    assert report.books.accounts["pose", "train"].read == 1
+    assert [p for p in verify(str(out), raw=raw) if not p.is_note] == []

@@ -82,8 +82,13 @@ class Case:
         return not any(index is None and decision == LEFT_OUT for index, _, decision in self.found)
 
     @property
+    def has_annotation(self) -> bool:
+        return not any(index is None and decision == NO_POSE for index, _, decision in self.found)
+
+    @property
     def has_object(self) -> bool:
-        return self.has_picture and not any(decision == LEFT_OUT for _, _, decision in self.found)
+        left_out = any(decision == LEFT_OUT for _, _, decision in self.found)
+        return self.has_picture and self.has_annotation and not left_out
 
     @property
     def has_pose(self) -> bool:
@@ -287,9 +292,9 @@ PICTURES = [
 # Annotation files
 # --------------------------------------------------------------------------------------------------------
 
-NOT_NPZ, NOT_ARRAY = ("annotation_not_npz", LEFT_OUT), ("annotation_not_array", LEFT_OUT)
-FORBIDDEN, EMPTY = ("annotation_forbidden", LEFT_OUT), ("annotation_empty", KEPT)
-ANNOTATION_TOO_LARGE = ("annotation_too_large", LEFT_OUT)
+NOT_NPZ, NOT_ARRAY = ("annotation_not_npz", NO_POSE), ("annotation_not_array", NO_POSE)
+FORBIDDEN, EMPTY = ("annotation_forbidden", NO_POSE), ("annotation_empty", KEPT)
+ANNOTATION_TOO_LARGE = ("annotation_too_large", NO_POSE)
 
 
 def bare_npy() -> bytes:
@@ -316,7 +321,7 @@ def flipped(data: bytes) -> bytes:
 BOMB = zip_of({"annotations.npy": bytes(50 * 2**20)})  # 50 KB that unpack to 50 MB
 
 ANNOTATIONS = [
-    annotation("ann-missing", None, ("annotation_missing", LEFT_OUT)),
+    annotation("ann-missing", None, ("annotation_missing", NO_POSE)),
     annotation("ann-no-bytes", b"", NOT_NPZ),
     annotation("ann-text", b"not an npz", NOT_NPZ),
     annotation("ann-npy-without-zip", bare_npy(), NOT_NPZ),
@@ -668,7 +673,12 @@ LISTS = [
     a_list("bench", b"a\nb\nv\n", files=[("images/bench/v.JPEG", "list_both_splits", LEFT_OUT)]),
     a_list("skate", b"a\n", train=("a",), files=[("images/skate/b.JPEG", "picture_unlisted", LEFT_OUT)]),
     a_list(
-        "hammer", b"a\nb\nzzz\n", files=[("annotations/hammer/zzz.npz", "annotation_missing", LEFT_OUT)]
+        "hammer",
+        b"a\nb\nzzz\n",
+        files=[
+            ("annotations/hammer/zzz.npz", "annotation_missing", NO_POSE),
+            ("images/hammer/zzz.JPEG", "picture_missing", LEFT_OUT),
+        ],
     ),
     a_list("spaceship", b"a\n", train=("a",),
            files=[("images/spaceship", "category_unknown", KEPT),
@@ -792,6 +802,7 @@ def test_each_picture_ends_in_its_decision(case, dirty):
 
     labelled = rows_of(dirty, "classification", image_id)
     assert len(labelled) == case.has_picture
+    assert [row["num_objects"] is None for row in labelled] == [not case.has_annotation] * case.has_picture
     captioned = rows_of(dirty, "captions", image_id)
     assert [row["caption"] for row in captioned] == [f"caption of {case.name}"] * case.has_picture
     boxed = [item for row in captioned for item in row["objects"]]
@@ -1026,13 +1037,13 @@ def reason_in_folder(path: str) -> str:
     assert (
         list(ImageNet3D.read_pictures(found.release, "classification", found.entries["train"], notes)) == []
     )
-    (note,) = notes
-    return note.reason
+    (reason,) = {note.reason for note in notes} - {"annotation_missing"}
+    return reason
 
 
 def test_an_id_too_long_for_a_file_name_is_a_missing_picture(tmp_path):
     tree = RawTreeWriter().sound("bed", ()).lists("bed", ["x" * 5000])
-    assert reason_in_folder(tree.folder(tmp_path)) == "annotation_missing"
+    assert reason_in_folder(tree.folder(tmp_path)) == "picture_missing"
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "broken link", "link to itself", "link to a device"])
