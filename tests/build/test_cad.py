@@ -25,6 +25,7 @@ from processing.build.references import _cut, _row_groups
 from processing.drawing import mesh as meshes
 from processing.drawing.mesh import Mesh, glb_bytes, parse_mesh
 from processing.drawing.thumbnail import thumbnail
+from processing.ledger import label_names
 from processing.preview.command import open_source
 from processing.verify.command import verify
 
@@ -252,9 +253,10 @@ class TestHostile:
         assert all(line["decision"] == REASONS[reason].decision == "left out" for line in found)
         assert all(len(line["value"]) < 100 and line["value"].isprintable() for line in found)
         indices = {
-            (CATEGORIES[row["category"]], row["cad_index"])
+            (label_names(table.schema)[row["category"]], row["cad_index"])
             for path in folder.glob("out/cad/*.parquet")
-            for row in pq.read_table(path, columns=["category", "cad_index"]).to_pylist()
+            for table in [pq.read_table(path, columns=["category", "cad_index"])]
+            for row in table.to_pylist()
         }
         assert (("kettle", number) in indices) is not bool(reason)
 

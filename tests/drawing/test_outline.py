@@ -104,7 +104,7 @@ def test_nothing_in_the_picture(camera):
 
 def test_names_the_extra_that_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "contourpy", None)
-    with pytest.raises(ImportError, match=r"pip install imagenet3d\[demo\]"):
+    with pytest.raises(ImportError, match=r"pip install imagenet3d-datasets\[demo\]"):
         drawn(CUBE)
 
 
