@@ -15,6 +15,14 @@ PROJECT = Path(__file__).parents[1]
 SHARED = PROJECT.parent / "shared" / "raw"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The real sample is an extra: what it shows is tried with what `sample` draws, too, and faster."""
+    for item in items:
+        if not {"real_zip", "real_folder", "built_real"}.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def real_zip() -> Path:
     """A small zip of real pictures and meshes in the layout of the release."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
+pytestmark = pytest.mark.slow
+
 
 def tables_of(benchmark: str, raw: Path, tmp_path: Path) -> dict[str, list[list[object]]]:
     """Run the quick mode of one benchmark; the rows by table."""

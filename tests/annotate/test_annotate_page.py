@@ -16,7 +16,7 @@ from ImageNet3D import POSE_FIELDS, read_corrections
 from processing.annotate.queue import Filter, Queue
 from processing.geometry import project
 
-pytestmark = needs_chromium
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 @pytest.fixture(scope="module")

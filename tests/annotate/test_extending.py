@@ -16,6 +16,8 @@ from processing.__main__ import main
 from processing.annotate.queue import Queue
 from processing.preview.sources import open_source
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(python|bash)\n(.*?)```", PAGE, re.DOTALL)
 

@@ -29,6 +29,8 @@ from processing.ledger import label_names
 from processing.preview.command import open_source
 from processing.verify.command import verify
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def loaded(built_real: Path, tmp_path_factory: pytest.TempPathFactory) -> datasets.Dataset:

@@ -28,6 +28,8 @@ from processing.built import BuildError
 from processing.runtime import store
 from processing.runtime.tasks import Task
 
+pytestmark = pytest.mark.slow
+
 SIZE = "100KB"
 MOMENTS = 20
 TWO_WORKERS = 4  # of these, with worker processes, which take longer to start

@@ -10,6 +10,8 @@ from conftest import PROJECT, SHARED
 
 from processing.build.command import build
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def storage() -> ModuleType:

@@ -18,6 +18,8 @@ from ImageNet3D import PUBLISHED_CONFIGS, SPLITS
 from processing import geometry
 from processing.built import REFERENCE_TABLES
 
+pytestmark = pytest.mark.slow
+
 # The card's code as it stands, each block for itself, in a process that ends at once: current pyarrow may
 # hang or abort in one that has left a stream of Parquet early.
 _RUN = """

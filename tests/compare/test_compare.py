@@ -23,6 +23,8 @@ from processing.compare.version import open_version
 from processing.geometry import rotation_error, rotation_from_viewpoint
 from processing.runtime.store import PlaceError
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 PICTURES = ("bed/a", "bed/b", "bed/gone", "bed/moves", "bed/v", "bed/w", "car/c", "car/d", "car/x", "car/y")
 CAPTIONS = {name: f"a picture of {name}" for name in (*PICTURES, "bed/new")}

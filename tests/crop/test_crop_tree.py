@@ -25,6 +25,8 @@ from processing.ledger import CROP_RULES, NAME_TOO_LONG
 from processing.runtime.store import half_written
 from processing.runtime.strict import DamagedError
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = CropOptions("center", (96, 80))  # width and height
 
 NUMBER, PAIR, BOX, SIX = (), (2,), (4,), (6,)

@@ -14,6 +14,8 @@ from processing.__main__ import main
 from processing.evaluate.leaderboard import TASKS
 from processing.evaluate.predictions import FORMS
 
+pytestmark = pytest.mark.slow
+
 PAGE = (PROJECT / "docs/benchmark.md").read_text("utf-8")
 
 

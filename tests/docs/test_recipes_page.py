@@ -17,6 +17,8 @@ from scored import damage_column
 
 from processing.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 PAGE = (PROJECT / "docs/recipes.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 WITHOUT_PICTURES = next(block for _, block in BLOCKS if '"filters"' in block)

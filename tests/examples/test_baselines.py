@@ -25,10 +25,13 @@ from processing.sample.command import write_sample
 EXAMPLES = PROJECT / "examples"
 RECIPES = ("train", "linear_probe", "pose", "pose_and_class")
 
-pytestmark = pytest.mark.skipif(
-    not (find_spec("torch") and find_spec("timm") and find_spec("torchdata")),
-    reason="no torch, timm and torchdata in this environment",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (find_spec("torch") and find_spec("timm") and find_spec("torchdata")),
+        reason="no torch, timm and torchdata in this environment",
+    ),
+]
 if find_spec("torch"):
     import torch
 

@@ -23,6 +23,8 @@ sys.path.insert(0, str(PROJECT / "benchmarks"))
 
 from mixing import epoch_order
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = PROJECT / "examples" / "train.py"
 needs_torch = pytest.mark.skipif(
     not (find_spec("torch") and find_spec("torchdata")), reason="no torch and torchdata in this environment"

@@ -19,6 +19,8 @@ import yaml
 from hub import TOKEN, Hub, serve
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 REPO = "ccvl/ImageNet3D"
 KNOWN = "pose/train-00001-of-00002-known.parquet"
 LARGE = "large/train-00000-of-00001.parquet"

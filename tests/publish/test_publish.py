@@ -30,6 +30,8 @@ from processing.publish.repository import PublishError
 from processing.runtime.strict import DamagedError
 from processing.verify.command import verify
 
+pytestmark = pytest.mark.slow
+
 REPO = "ccvl/ImageNet3D"
 PROJECT = Path(__file__).parents[2]
 RAW = (ImageNet3D.RAW_ARCHIVE, b"the raw release")
@@ -212,7 +214,7 @@ def test_a_later_release_replaces_only_what_the_manifest_lists(
 def listing(files: dict[str, bytes]) -> bytes:
     """A manifest that says these files were written."""
     entries = {
-        path: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "rows": 0}
+        path: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "rows": 0, "table_bytes": 0}
         for path, data in files.items()
     }
     return json.dumps({"files": entries}).encode()

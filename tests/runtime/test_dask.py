@@ -35,6 +35,8 @@ from processing.runtime.tasks import ClusterError, Task, WorkerDiedError, run
 from processing.sample.command import write_sample
 from processing.verify.command import verify
 
+pytestmark = pytest.mark.slow
+
 dask = pytest.importorskip("dask", reason="no Dask (the extra `dask`)")
 distributed = pytest.importorskip("distributed", reason="no Dask (the extra `dask`)")
 

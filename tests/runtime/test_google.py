@@ -14,6 +14,8 @@ from processing.runtime import store
 from processing.runtime.store import place
 from processing.verify.command import verify
 
+pytestmark = pytest.mark.slow
+
 # gcsfs reads it when it is imported, and would ask over gRPC what kind of bucket it is; nobody answers.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 gcsfs = pytest.importorskip("gcsfs", reason="gs:// needs gcsfs (the extra `gs`)")

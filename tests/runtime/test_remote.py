@@ -45,6 +45,8 @@ from processing.runtime import store
 from processing.runtime.store import PlaceError, StoreError
 from processing.verify.command import verify
 
+pytestmark = pytest.mark.slow
+
 SIZE = "200KB"
 KINDS = ["raw.zip", "tree"]
 

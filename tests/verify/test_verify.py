@@ -28,6 +28,8 @@ from processing.verify.checks import CHECKS, VIEWER_PAGE_BYTES
 from processing.verify.command import verify
 from processing.verify.folder import check_pages
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[pa.Table], pa.Table]
 OPTIONS = {
     "compression": "NONE",
