@@ -318,7 +318,7 @@ def test_thresholds_are_an_option(dataset, rows, tmp_path):
     assert "π/6" not in result.output
 
 
-@pytest.mark.parametrize("threshold", ["0", "-5", "181", "pi/0", "nan", "tau", ""])
+@pytest.mark.parametrize("threshold", ["0", "-5", "181", "pi/0", "nan", "tau", "pi/"])
 def test_thresholds_that_are_none_are_wrong_usage(dataset, tmp_path, threshold):
     result = command(tmp_path / "nowhere.csv", dataset, "--threshold", threshold)
     assert result.exit_code == 2, result.output
