@@ -256,7 +256,7 @@ class TestWorkers:
         """Dask gives its shard to another when it has not been heard of; when it wakes up it does no harm."""
         out = tmp_path / "out"
         stopped: list[int] = []
-        with dask.config.set({"distributed.scheduler.worker-ttl": "3s"}), two_slow_workers() as made:
+        with dask.config.set({"distributed.scheduler.worker-ttl": "20s"}), two_slow_workers() as made:
             try:
                 with meanwhile(out, lambda pid: os.kill(pid, signal.SIGSTOP)) as stopped:
                     build(str(sample_folder), out, scheduler=made.scheduler_address, shard_size=SIZE)
@@ -445,10 +445,11 @@ class TestReplaced:
         build(str(sample_folder), out, workers=1, shard_size=SIZE, seed=1)
         before = published(out)
         shard = plan_shards(survey, 200_000)[0]
+        earlier = Run(out, "the key of an earlier build")
         with pytest.raises(
             ReplacedError, match=f"{shard.name} is of a command that another one has replaced"
         ):
-            shards.write_shard(survey.release, shard, ["pose"], out, "the key of an earlier build")
+            shards.write_shard(survey.release, shard, ["pose"], earlier)
         assert published(out) == before
         assert verify(out, str(sample_folder), workers=1) == []
 

@@ -41,7 +41,6 @@ from processing.crop.command import write_crop_tree
 from processing.crop.place import CropOptions
 from processing.evaluate.truth import read_truth
 from processing.preview.command import write_preview
-from processing.runtime import store
 from processing.runtime.store import PlaceError, StoreError
 from processing.verify.command import verify
 
@@ -344,21 +343,6 @@ class TestBuild:
         ledger = s3.fs.cat_file(f"{bucket}/out/.build/ledger.jsonl")
         assert ledger == (local / "out/.build/ledger.jsonl").read_bytes()
         assert report.findings
-
-    def test_large_shards_are_sent_in_parts(
-        self,
-        s3: ObjectStore,
-        bucket: str,
-        real_zip: Path,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        monkeypatch.setattr(store, "PART_BYTES", 5 * 2**20)  # the least that S3 takes
-        for out in (f"s3://{bucket}/out", tmp_path / "out"):
-            build(str(real_zip), out, configs=["pose"], workers=1)
-        assert s3.seen("PUT", "pose/.*partNumber=2")
-        assert files_on(s3, f"{bucket}/out") == files_of(tmp_path / "out")
-        assert s3.fs.list_multipart_uploads(bucket) == []
 
     def test_from_a_store_to_this_machine(self, raw: str, local: Path, tmp_path: Path) -> None:
         build(raw, tmp_path / "out", workers=1, shard_size=SIZE)
