@@ -109,9 +109,11 @@ def a_process(
 
 
 def processes_at_work(out: Path) -> list[int]:
-    """The processes that are writing a shard at this moment."""
+    """The processes that are writing a shard at this moment; this one writes what tells of them."""
     found = []
     for link in Path("/proc").glob("[0-9]*/fd/*"):
+        if int(link.parts[2]) == os.getpid():
+            continue
         try:
             target = str(link.readlink())
             if target.startswith(f"{out}/") and target.endswith(store.UNFINISHED):
