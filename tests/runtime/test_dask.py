@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -266,7 +266,8 @@ class TestWorkers:
                 assert published(out) == published(built_sample)
             finally:
                 for pid in stopped:
-                    os.kill(pid, signal.SIGCONT)
+                    with suppress(ProcessLookupError):  # its nanny has ended it
+                        os.kill(pid, signal.SIGCONT)
             wait_for(lambda: not processes_at_work(out))
         assert published(out) == published(built_sample)
 
