@@ -25,6 +25,8 @@ from processing.annotate.readings import Readings
 from processing.annotate.server import MAX_BODY_BYTES, Tool
 from processing.geometry import project
 
+pytestmark = pytest.mark.slow
+
 TOKEN, HOST = "the-token", "127.0.0.1:8000"
 ORIGIN = f"http://{HOST}"
 

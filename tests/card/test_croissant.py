@@ -16,6 +16,8 @@ from ImageNet3D import CATEGORIES, OBJECT_STATUS, PUBLISHED_CONFIGS
 from processing.built import CROISSANT
 from processing.card.croissant import REPOSITORY_ID
 
+pytestmark = pytest.mark.slow
+
 mlcroissant = pytest.importorskip("mlcroissant")
 
 

@@ -19,6 +19,8 @@ from processing.card import figures
 from processing.card.figures import draw_figures, figures_in, read_statistics
 from processing.card.plots import Statistics, draw_plots
 
+pytestmark = pytest.mark.slow
+
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = {
     "azimuth",

@@ -16,6 +16,8 @@ from processing.built import read_manifest
 READ_WITH_DATASETS_3 = """
 import json, sys
 from datasets import load_dataset
+
+pytestmark = pytest.mark.slow
 loaded = load_dataset(sys.argv[1], "object_centric", cache_dir=sys.argv[2])
 row = loaded["train"][0]
 print(json.dumps([{s: len(rows) for s, rows in loaded.items()}, row["image"].size, row["offset"]]))

@@ -16,6 +16,8 @@ from scored import command, perfect, write, write_dataset
 import ImageNet3D
 from processing.evaluate.leaderboard import TASKS
 
+pytestmark = pytest.mark.slow
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OUTPUTS = {"--json": "figures.json", "--plot": "accuracy.png", "--eval-results": "results.yaml"}
 

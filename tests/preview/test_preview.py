@@ -40,6 +40,8 @@ from processing.preview.command import write_preview
 from processing.preview.raw import RawSource
 from processing.preview.selection import Selection
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = '"><img src=x onerror=alert(1)>&amp;'
 VOID = {"meta", "input", "br", "image", "path", "rect", "line", "circle", "use"}
 

@@ -278,6 +278,7 @@ class TestCaptions:
         assert survey(RawTree(str(tree))).release.category_captions == before != {}
 
 
+@pytest.mark.slow
 class TestDownload:
     """Without data_dir the zip comes from the Hub, here one on loopback."""
 

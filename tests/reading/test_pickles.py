@@ -465,7 +465,7 @@ def test_claims_cost_neither_time_nor_memory(name):
         read_annotation_bytes(data)
     seconds = time.process_time() - start
     gc.unfreeze()
-    # Of a megabyte of opcodes: 2 s on an idle machine, where a million calls take 0.05; most take a tenth of that.
+    # Of a megabyte of opcodes: 2 s on an idle machine, where a million calls take 0.05; most take a tenth.
     assert seconds < max(2, 40 * a_million_calls())
     assert caught.value.reason == reason
     tracemalloc.start()

@@ -24,6 +24,8 @@ from object_store import ObjectStore
 from processing.runtime import store
 from processing.runtime.store import PlaceError, StoreError, StorePath, place
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("plain.txt", "deep/er/file.bin", "with space", "star*.txt", "br[a]cket", "quest?ion", "ümlaut")
 LARGE = os.urandom(20 * 2**20 + 1)
 

@@ -22,6 +22,8 @@ from processing.sample import MARK
 from processing.sample import command as sample
 from processing.sample.command import category_order, write_sample
 
+pytestmark = pytest.mark.slow
+
 # A pixel is an object's if a channel differs this much (of 255) from the picture without objects. JPEG noise
 # stays below it on the backgrounds.
 PIXEL_DIFFERENCE = 32
