@@ -227,7 +227,7 @@ def check(raw: str, captions: str | None, workers: int | None, as_json: bool) ->
     from processing.check.command import check
 
     found = check(raw, captions=captions, workers=workers)
-    click.echo(json.dumps(found.to_dict(), indent=1) if as_json else str(found))
+    _say(json.dumps(found.to_dict(), indent=1) if as_json else str(found))
 
 
 @main.command()

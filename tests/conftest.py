@@ -4,6 +4,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import object_store
 import pytest
@@ -86,3 +87,13 @@ def datasets3_python() -> Path:
     if not path.is_file():
         pytest.skip("no environment with datasets 3.6; `make test` sets one up")
     return path
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Chromium without a window: a `browser.Browser`."""
+    from browser import Browser  # which skips where there is no selenium
+
+    chromium = Browser(tmp_path_factory.mktemp("profile"))
+    yield chromium
+    chromium.driver.quit()

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import psutil
 import pytest
-from browser import Browser, needs_chromium
+from browser import needs_chromium
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
@@ -18,13 +18,6 @@ from processing.annotate.queue import Filter, Queue
 from processing.geometry import project
 
 pytestmark = [pytest.mark.slow, needs_chromium]
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.driver.quit()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import DESKTOP, PHONE, Browser, By, needs_chromium
+from browser import DESKTOP, PHONE, By, needs_chromium
 from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
@@ -24,13 +24,6 @@ from processing.preview.cards import long_side
 from processing.preview.command import write_preview
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.driver.quit()
 
 
 @pytest.fixture(scope="module")
