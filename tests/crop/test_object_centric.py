@@ -13,11 +13,11 @@ from PIL import Image
 from processing.build.command import build
 from processing.built import read_manifest
 
+pytestmark = pytest.mark.slow
+
 READ_WITH_DATASETS_3 = """
 import json, sys
 from datasets import load_dataset
-
-pytestmark = pytest.mark.slow
 loaded = load_dataset(sys.argv[1], "object_centric", cache_dir=sys.argv[2])
 row = loaded["train"][0]
 print(json.dumps([{s: len(rows) for s, rows in loaded.items()}, row["image"].size, row["offset"]]))
