@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
+from test_crash import heed_interrupts
 
 from ImageNet3D import CORRECTED_FIELDS, POSE_FIELDS, RawTree, parse_correction, read_corrections, survey
 from processing.__main__ import main
@@ -376,7 +377,13 @@ class Served:
 
     def __init__(self, raw, path):
         command = [sys.executable, "-m", "processing", "annotate", str(raw), "--corrections", str(path)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            preexec_fn=heed_interrupts,
+        )
         self.address = self.process.stdout.readline().strip()
         parts = urlsplit(self.address)
         self.host, self.token = parts.netloc, parts.query.removeprefix("token=")
