@@ -42,7 +42,6 @@ import hashlib
 import io
 import json
 import math
-import operator
 import os
 import pickle
 import posixpath
@@ -2494,9 +2493,7 @@ class RawTree:
             )
         self.storage_options = dict(storage_options or {})
         self._made: tuple[int, fsspec.AbstractFileSystem] | None = None
-        self._near: Mapping[str, bytes] | None = None
-        self._near_archive: zipfile.ZipFile | None = None
-        self._near_names: frozenset[str] = frozenset()
+        self._fetched: Mapping[str, bytes | None] = {}
         try:
             self._location = fsspec.core.url_to_fs(self.path, **self.storage_options)[1]
         except (ImportError, ValueError) as error:  # a package or protocol that is not there
@@ -2525,8 +2522,7 @@ class RawTree:
         return self._made[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_made": None}
-        return {**state, "_near": None, "_near_archive": None, "_near_names": frozenset()}
+        return {**self.__dict__, "_made": None, "_fetched": {}}
 
     def _found(self) -> Mapping[str, Any]:
         """What the file system says of the path: a folder or a file."""
@@ -2628,8 +2624,8 @@ class RawTree:
         return data
 
     def _read_file(self, name: str, limit: int) -> bytes:
-        if self._near is not None and name in self._near:
-            return self._near[name]
+        if (data := self._fetched.get(name)) is not None:
+            return data
         path = f"{self._top}/{name}"
         if self._is_local:
             return _read_local_file(path, limit)
@@ -2650,9 +2646,16 @@ class RawTree:
             raise Unusable(reason)
         if not 0 <= info.header_offset < self.archive.start_dir:  # seeking there is an error of the disk
             raise Unusable("member_damaged", "it begins outside the zip")
-        near = self if name in self._near_names else self.fetched({name: limit})
+        archive = self.archive
+        if not self._is_local:
+            near = self if name in self._fetched else self.fetched({name: limit})
+            data = near._fetched[name] or b""
+            archive = copy.copy(archive)
+            file = _RemoteFile(self._fs, self._location, self._size, info.header_offset, data)
+            # zipfile reads and seeks, no more; type checkers want all of IO, which no class of io itself is.
+            archive.fp = cast("IO[bytes]", file)
         try:
-            with (near._near_archive or self.archive).open(info) as member:
+            with archive.open(info) as member:
                 return member.read(limit + 1)
         except _ZIP_ERRORS as error:
             raise Unusable("member_damaged", shown(str(error))) from error
@@ -2666,51 +2669,40 @@ class RawTree:
         Args:
             limits: path inside the tree -> bytes; of a larger file no more is fetched.
         """
+        if limits.keys() <= self._fetched.keys():
+            return self
+        if self.is_archive:
+            ranges = {name: self._member_range(name, limit) for name, limit in limits.items()}
+        else:
+            ranges = {name: (f"{self._top}/{name}", 0, limit + 1) for name, limit in limits.items()}
+        requests = _neighbours_as_one([r for r in ranges.values() if r is not None])
         if self._is_local:
-            self._announce(limits)
+            # Files of a disk that are read for the first time cost a build half as much again without this.
+            for request in requests if len(limits) > 1 else ():
+                _will_be_read(*request)
             return self
-        if limits.keys() <= self._near_names:
-            return self
-        tree = copy.copy(self)
-        tree._near_names = frozenset(limits)
         with self._told(""):
-            if self.is_archive:
-                tree._near_archive = self._fetched_members(limits)
-            else:
-                requests = [(f"{self._top}/{name}", 0, limit + 1) for name, limit in limits.items()]
-                answers = zip(limits, _fetch(self._fs, requests), strict=True)
-                tree._near = {name: data for name, data in answers if isinstance(data, bytes)}
+            blocks = _fetch(self._fs, requests)
+        tree = copy.copy(self)
+        tree._fetched = dict.fromkeys(limits)
+        for name, wanted in ranges.items():
+            if wanted is not None:
+                path, start, end = wanted
+                number = bisect.bisect_right(requests, (path, start, math.inf)) - 1
+                first, data = requests[number][1], blocks[number]
+                tree._fetched[name] = data and data[start - first : end - first]
         return tree
 
-    def _announce(self, limits: Mapping[str, int]) -> None:
-        """Files of a disk that are read for the first time cost a build half as much again without this."""
-        if len(limits) < 2 or not hasattr(os, "posix_fadvise"):
-            return
-        if not self.is_archive:
-            for name, limit in limits.items():
-                _will_be_read(f"{self._top}/{name}", 0, limit)
-            return
-        for start, end in self._ranges(limits):
-            _will_be_read(self._location, start, end - start)
-
-    def _ranges(self, limits: Mapping[str, int]) -> list[tuple[int, int]]:
-        """Where members of the zip lie in it, neighbours as one."""
-        ranges = []
-        for name, limit in limits.items():
-            info = self.archive.NameToInfo.get(self._top + name)
-            if info is not None and 0 <= info.header_offset < self.archive.start_dir:
-                ranges.append((info.header_offset, info.header_offset + _packed_bytes(info, limit)))
-        return _joined(ranges)
-
-    def _fetched_members(self, limits: Mapping[str, int]) -> zipfile.ZipFile:
-        """The zip, with these members read from memory; zipfile checks them as it does those of a disk."""
-        ranges = self._ranges(limits)
-        answers = zip(ranges, _fetch(self._fs, [(self._location, *r) for r in ranges]), strict=True)
-        blocks = {start: data for (start, _), data in answers if isinstance(data, bytes)}
-        archive = copy.copy(self.archive)
-        # zipfile reads and seeks, no more; type checkers want all of IO, which no class of io itself is.
-        archive.fp = cast("IO[bytes]", _RemoteFile(self._fs, self._location, self._size, blocks))
-        return archive
+    def _member_range(self, name: str, limit: int) -> tuple[str, int, int] | None:
+        """Where a member lies in the zip: no more than its size justifies, whatever the directory claims."""
+        info = self.archive.NameToInfo.get(self._top + name)
+        if info is None or not 0 <= info.header_offset < self.archive.start_dir:
+            return None
+        size = min(info.file_size, limit)
+        header = 30 + len(info.orig_filename.encode("utf-8", "surrogateescape")) + len(info.extra)
+        packed = min(info.compress_size, size + size // 1000 + 1024)
+        end = info.header_offset + header + _HEADER_SLACK + packed
+        return self._location, info.header_offset, min(end, self._size)
 
     def captions_beside(self) -> dict[str, bytes]:
         """Name -> bytes of files with captions next to the zip, or next to the folder that holds images/.
@@ -2855,11 +2847,7 @@ def _open_archive(
     process: int, fs: fsspec.AbstractFileSystem, location: str, size: int, state: str
 ) -> zipfile.ZipFile:
     """An open zip; one for each process, since a forked child would share the parent's file position."""
-    if _is_local(fs):
-        file = fs.open(location, "rb")
-    else:
-        file = _RemoteFile(fs, location, size)
-        file.fetch(max(0, size - _TAIL), size)
+    file = fs.open(location, "rb") if _is_local(fs) else _RemoteFile(fs, location, size)
     _check_one_part(file, size, location)
     archive = zipfile.ZipFile(file)
     if isinstance(file, _RemoteFile):
@@ -2882,7 +2870,6 @@ def _check_one_part(file: Any, size: int, location: str) -> None:
     disks = struct.unpack("<HH", tail[at + 4 : at + 8]) if 0 <= at <= len(tail) - 22 else (0, 0)
     if not {0, 0xFFFF}.issuperset(disks):
         raise ReleaseError(f"{location}: {_IN_PARTS}")
-    file.seek(0)
 
 
 def _member_name(info: zipfile.ZipInfo) -> str:
@@ -2906,107 +2893,75 @@ def _member_name(info: zipfile.ZipInfo) -> str:
     return name
 
 
-# A remote zip is read by ranges. The last bytes, which hold the end of the directory, are fetched first; a
-# member is fetched with what its own header may have more than the directory says; members that lie so close
-# together are fetched as one.
-_TAIL = 2**18
+# Of a remote zip the files of a row group are fetched side by side, each with what its own header may have
+# more than the directory says, and neighbours as one. zipfile reads them from memory, with all its checks.
 _HEADER_SLACK = 64
 _GAP = 2**11
 _LARGEST_RANGE = 2**23
-_READ_AHEAD = 2**20  # where zipfile reads on past what was fetched, as of a member that lies about its size
+_READ_AHEAD = (
+    2**18
+)  # where zipfile looks for the directory, or reads on as of a member that lies about its size
+_THREADS = 16
+
+_Range = tuple[str, int, int]  # path, start, end
 
 
-def _packed_bytes(info: zipfile.ZipInfo, limit: int) -> int:
-    """Bytes of a member from its header on, as the directory has it; no more than its size justifies."""
-    header = 30 + len(info.orig_filename.encode("utf-8", "surrogateescape")) + len(info.extra) + _HEADER_SLACK
-    size = min(info.file_size, limit)
-    return header + min(info.compress_size, size + size // 1000 + 1024)
+def _neighbours_as_one(ranges: Sequence[_Range]) -> list[_Range]:
+    """Ranges in their order, with those joined that nearly touch."""
+    parts = ([r[part] for r in ranges] for part in range(3))
+    return list(zip(*fsspec.utils.merge_offset_ranges(*parts, _GAP, _LARGEST_RANGE), strict=True))
 
 
-def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(start, end) of ranges in their order, with those joined that nearly touch."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if joined and start <= joined[-1][1] + _GAP and end - joined[-1][0] <= _LARGEST_RANGE:
-            joined[-1] = joined[-1][0], max(end, joined[-1][1])
-        else:
-            joined.append((start, end))
-    return joined
+def _fetch(fs: fsspec.AbstractFileSystem, requests: Sequence[_Range]) -> list[bytes | None]:
+    """The bytes of ranges, fetched side by side; None for what cannot be had: reading it alone says why."""
+
+    def fetch(request: _Range) -> bytes | None:
+        with suppress(OSError):
+            return _fetch_one(fs, request)
+        return None
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(fetch, requests))
 
 
-_THREADS = 8  # for file systems that wait for each answer, as that of hf:// does
+def _fetch_one(fs: fsspec.AbstractFileSystem, request: _Range) -> bytes:
+    """The bytes of a range, fewer only past the end of the file.
 
-
-def _fetch(
-    fs: fsspec.AbstractFileSystem, requests: Sequence[tuple[str, int, int]]
-) -> list[bytes | BaseException]:
-    """(path, start, end) of ranges -> their bytes, or why there are none; fetched side by side."""
-
-    def fetch(request: tuple[str, int, int]) -> bytes | BaseException:
-        path, start, end = request
-        try:
-            return fs.cat_file(path, start=start, end=end, cache_type="none")
-        except Exception as error:
-            return error
-
-    if not requests:
-        return []
-    if fs.async_impl:
-        paths, starts, ends = map(list, zip(*requests, strict=True))
-        answers = fs.cat_ranges(paths, starts, ends, on_error="return")
-    else:
-        with ThreadPoolExecutor(min(len(requests), _THREADS)) as pool:
-            answers = list(pool.map(fetch, requests))
-    for number, (answer, (_, start, end)) in enumerate(zip(answers, requests, strict=True)):
-        if isinstance(answer, bytes) and len(answer) > end - start:
-            answers[number] = _NoRangesError("the server gives whole files where ranges are asked for")
-    return answers
+    Raises:
+        OSError: whatever it was, so that a store that fails is never taken for a damaged zip.
+    """
+    path, start, end = request
+    try:
+        data: bytes = fs.cat_file(path, start, end, **({} if fs.async_impl else {"cache_type": "none"}))
+    except Exception as error:
+        raise OSError(shown_error(error)) from error
+    if len(data) > end - start:
+        raise _NoRangesError("the server gives whole files where ranges are asked for")
+    return data
 
 
 class _RemoteFile(io.RawIOBase):
-    """A file of a store, as zipfile reads it: from blocks in memory, and from the store where there is none.
+    """A file of a store, as zipfile reads it: from memory, or else from the store and some way ahead.
 
     Args:
         size: bytes of the file.
-        blocks: where each begins -> its bytes.
-
-    Raises:
-        OSError: from `read`, whatever it was, so that a store that fails is never taken for a damaged zip.
+        start, data: what is in memory, and where it begins.
     """
 
     def __init__(
-        self,
-        fs: fsspec.AbstractFileSystem,
-        location: str,
-        size: int,
-        blocks: Mapping[int, bytes] | None = None,
+        self, fs: fsspec.AbstractFileSystem, location: str, size: int, start: int = 0, data: bytes = b""
     ) -> None:
         self._fs, self._location, self._size = fs, location, size
-        self._blocks = sorted((blocks or {}).items())
+        self._start, self._data = start, data
         self._at = 0
 
-    def fetch(self, start: int, end: int) -> None:
-        """Get a block from the store."""
-        (data,) = _fetch(self._fs, [(self._location, start, end)])
-        if isinstance(data, _NoRangesError):
-            raise data
-        if not isinstance(data, bytes):
-            raise OSError(shown_error(data)) from data
-        if len(data) != end - start:
-            raise OSError(f"got {len(data)} bytes of {end - start}")
-        bisect.insort(self._blocks, (start, data))
-
     def forget(self) -> None:
-        """Drop all blocks."""
-        self._blocks.clear()
+        """Hold nothing in memory."""
+        self._data = b""
 
     def seekable(self) -> bool:
         """As of a file."""
         return True
-
-    def tell(self) -> int:
-        """As of a file."""
-        return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """As of a file."""
@@ -3019,22 +2974,17 @@ class _RemoteFile(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """As of a file: less than asked for only at its end."""
         end = self._size if size is None or size < 0 else min(self._at + size, self._size)
-        parts = []
-        while self._at < end:
-            if (part := self._in_memory(self._at, end)) is None:
-                self.fetch(self._at, min(max(end, self._at + _READ_AHEAD), self._size))
-            else:
-                parts.append(part)
-                self._at += len(part)
-        return b"".join(parts)
-
-    def _in_memory(self, start: int, end: int) -> bytes | None:
-        """The bytes from start on, at most up to end, as far as one block has them."""
-        number = bisect.bisect_right(self._blocks, start, key=operator.itemgetter(0)) - 1
-        if number < 0:
-            return None
-        first, data = self._blocks[number]
-        return data[start - first : end - first] or None
+        if self._at >= end:
+            return b""
+        if not self._start <= self._at < end <= self._start + len(self._data):
+            ahead = min(max(end, self._at + _READ_AHEAD), self._size)
+            self._data = _fetch_one(self._fs, (self._location, self._at, ahead))
+            self._start = self._at
+            if len(self._data) != ahead - self._at:
+                raise OSError(f"got {len(self._data)} bytes of {ahead - self._at}")
+        data = self._data[self._at - self._start : end - self._start]
+        self._at = end
+        return data
 
 
 @functools.lru_cache(maxsize=2)
