@@ -160,17 +160,6 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
 CONFIGS = tuple(DESCRIPTIONS)
 DEFAULT_CONFIG = "pose"
 
-# Configs of the published dataset that are made from decoded pictures, drawn meshes or finished shards:
-# `processing` builds them, the builder below does not offer them.
-DERIVED_DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "object_centric": "A row is a posed object, cropped for training: centred, at one distance.",
-        "cad": "A row is a CAD model, as GLB with a rendered thumbnail.",
-        "categories": "A row is a category, with how much there is of it.",
-    }
-)
-PUBLISHED_CONFIGS = (*CONFIGS, *DERIVED_DESCRIPTIONS)
-
 
 def known_only(config: str) -> bool | None:
     """True where a config holds known categories only, False where only the others, None where both."""
@@ -178,12 +167,8 @@ def known_only(config: str) -> bool | None:
 
 
 def config_splits(config: str) -> tuple[str, ...]:
-    """The splits a config may have: unknown categories are never trained on.
-
-    What has no splits, meshes and categories, is all in `train`, as is the Hub's custom.
-    """
-    only = {"open_vocab_unknown": "validation", "cad": "train", "categories": "train"}
-    return (only[config],) if config in only else tuple(SPLITS)
+    """The splits a config may have: unknown categories are never trained on."""
+    return ("validation",) if config == "open_vocab_unknown" else tuple(SPLITS)
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -215,12 +200,6 @@ def _object_features() -> dict[str, Any]:
     }
 
 
-# The columns of `categories` that count: pictures as in classification, objects as in pose, by their status.
-CATEGORY_COUNTS = tuple(
-    f"{split}_{what}" for split in SPLITS for what in ("pictures", "objects", *OBJECT_STATUS, "no_status")
-)
-
-
 def config_features(config: str, categories: Sequence[str] = CATEGORIES) -> datasets.Features:
     """The typed columns of a config.
 
@@ -229,21 +208,11 @@ def config_features(config: str, categories: Sequence[str] = CATEGORIES) -> data
             `Release.categories`.
 
     Raises:
-        ValueError: for a name that is not in `PUBLISHED_CONFIGS`.
+        ValueError: for a name that is not in `CONFIGS`.
     """
     value, label = datasets.Value, datasets.ClassLabel(names=list(categories))
     image = {"image": datasets.Image()}
     size = {"width": value("int32"), "height": value("int32")}
-    if config in ("pose", "open_vocab_known", "open_vocab_unknown", "object_centric"):
-        key = {"image_id": value("string"), "object_index": value("int32")}
-        kind = {"category": label, "known": value("bool")}
-        crop = {
-            "resize_rate": value("float64"),  # pixels of the crop for one of the picture
-            # x, y of the picture's upper left corner, pixels: crop = picture * resize_rate + offset
-            "offset": datasets.Sequence(value("float64"), length=2),
-        }
-        columns = {**image, **key, **size, **kind, **_object_features()}
-        return datasets.Features({**columns, **crop} if config == "object_centric" else columns)
     if config == "classification":
         text = {"label": label, "image_id": value("string")}
         return datasets.Features({**image, **text, **size, "num_objects": value("int32")})
@@ -251,25 +220,11 @@ def config_features(config: str, categories: Sequence[str] = CATEGORIES) -> data
         text = {name: value("string") for name in ("caption", "category_caption")}
         head = {**image, "image_id": value("string"), "category": label}
         return datasets.Features({**head, **text, **size, "objects": [_object_features()]})
-    if config == "cad":
-        corner = datasets.Sequence(value("float64"), length=3)  # x, y, z in CAD units
-        return datasets.Features(
-            {
-                **image,
-                "category": label,
-                "cad_index": value("int32"),
-                # Not datasets.Mesh, which only the newest versions know; they cast it to that.
-                "mesh": {"bytes": value("binary"), "path": value("string")},
-                "num_vertices": value("int32"),
-                "num_faces": value("int32"),
-                "bounds": datasets.Sequence(corner, length=2),
-            }
-        )
-    if config == "categories":
-        head = {"name": value("string"), "category": label, "known": value("bool")}
-        counts = {name: value("int32") for name in (*CATEGORY_COUNTS, "num_meshes")}
-        return datasets.Features({**head, "caption": value("string"), **counts})
-    raise ValueError(f"unknown config {config!r}; the configs are {', '.join(PUBLISHED_CONFIGS)}")
+    if config not in CONFIGS:
+        raise ValueError(f"unknown config {config!r}; the configs are {', '.join(CONFIGS)}")
+    key = {"image_id": value("string"), "object_index": value("int32")}
+    kind = {"category": label, "known": value("bool")}
+    return datasets.Features({**image, **key, **size, **kind, **_object_features()})
 
 
 # --------------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def _refuse_empty(given: Mapping[str, Any]) -> None:
 
 
 class _NameOf(click.ParamType):
-    """One of the names that ImageNet3D.py lists, which is imported when a name is given.
+    """One of the names that a module lists, which is imported when a name is given.
 
     Args:
         constant: of that module, such as "SPLITS".
@@ -112,12 +112,12 @@ class _NameOf(click.ParamType):
 
     name = "name"
 
-    def __init__(self, constant: str, *others: str) -> None:
-        self._constant, self._others = constant, others
+    def __init__(self, constant: str, *others: str, module: str = "ImageNet3D") -> None:
+        self._module, self._constant, self._others = module, constant, others
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The name itself; an error that lists all names for any other."""
-        names = [*getattr(import_module("ImageNet3D"), self._constant), *self._others]
+        names = [*getattr(import_module(self._module), self._constant), *self._others]
         return click.Choice(names).convert(value, param, ctx)
 
 
@@ -237,7 +237,7 @@ def check(raw: str, captions: str | None, workers: int | None, as_json: bool) ->
     "--config",
     "configs",
     multiple=True,
-    type=_NameOf("PUBLISHED_CONFIGS"),
+    type=_NameOf("PUBLISHED_CONFIGS", module="processing.configs"),
     help="Only these; all that the release allows by default.",
 )
 @click.option("--captions", metavar="DIR", help="Folder with JSON files of captions, or one such file.")

@@ -28,6 +28,7 @@ import filelock
 from fsspec.utils import glob_translate
 
 from ImageNet3D import REASONS, Finding, known_only
+from processing.configs import ALL_TABLES, PICTURE_TABLES, table_of
 from processing.ledger import (
     SHA256,
     Books,
@@ -48,15 +49,6 @@ from processing.runtime.store import (
     write_whole,
 )
 from processing.runtime.strict import DamagedError, Field, is_plain_path
-
-# The configs of whole pictures that have files; open_vocab_known and open_vocab_unknown are views of pose.
-TABLES = ("pose", "classification", "captions")
-# The configs of other pictures, in shards of the same plan.
-DERIVED_TABLES = ("object_centric",)
-PICTURE_TABLES = (*TABLES, *DERIVED_TABLES)
-# The configs that the rows of others refer to, in shards of their own.
-REFERENCE_TABLES = ("cad", "categories")
-ALL_TABLES = (*PICTURE_TABLES, *REFERENCE_TABLES)
 
 CARD = "README.md"
 DATASHEET = "datasheet.md"
@@ -98,11 +90,6 @@ def shard_name(split: str, number: int, total: int, known: bool) -> str:
 def shard_path(config: str, name: str) -> str:
     """Where a shard of a config stands inside the folder."""
     return f"{config}/{name}.parquet"
-
-
-def table_of(config: str) -> str:
-    """The config whose files a config shows: open_vocab_known and open_vocab_unknown are views of pose."""
-    return "pose" if known_only(config) is not None else config
 
 
 def shard_glob(config: str, split: str) -> str:

@@ -15,19 +15,8 @@ from typing import Any
 import pyarrow as pa
 from tabulate import tabulate
 
-from ImageNet3D import (
-    CATEGORIES,
-    KEPT,
-    OBJECT_STATUS,
-    PUBLISHED_CONFIGS,
-    REASONS,
-    SPLITS,
-    Finding,
-    Picture,
-    Survey,
-    config_splits,
-    known_only,
-)
+from ImageNet3D import CATEGORIES, KEPT, OBJECT_STATUS, REASONS, SPLITS, Finding, Picture, Survey, known_only
+from processing.configs import PUBLISHED_CONFIGS, config_splits
 from processing.runtime.strict import Field, is_plain_path
 
 NO_CAPTION = "no_caption"  # a rule of the captions config, not a fault of the release

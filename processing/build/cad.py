@@ -10,8 +10,8 @@ import PIL
 import PIL.features
 import pyarrow as pa
 
-import ImageNet3D
 from ImageNet3D import CATEGORIES, LEFT_OUT, RawTree, Survey
+from processing.configs import config_features
 from processing.drawing.mesh import glb_bytes, mesh_file, read_mesh
 from processing.drawing.thumbnail import thumbnail
 
@@ -86,5 +86,5 @@ def table(rows: Sequence[Mapping[str, Any]], categories: Sequence[str] = CATEGOR
     Args:
         categories: the names of label ids.
     """
-    schema = pa.schema(list(ImageNet3D.config_features("cad", categories).arrow_schema))
+    schema = pa.schema(list(config_features("cad", categories).arrow_schema))
     return pa.Table.from_pylist(list(rows), schema)

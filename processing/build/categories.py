@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-import ImageNet3D
-from ImageNet3D import CATEGORY_COUNTS, KNOWN_CATEGORIES, Release, Survey
+from ImageNet3D import KNOWN_CATEGORIES, Release, Survey
+from processing.configs import CATEGORY_COUNTS, config_features
 from processing.ledger import CategoryCounts
 
 
@@ -41,5 +41,5 @@ def table(names: Sequence[str], found: CategoryCounts, release: Release, with_me
         for name in names
         if name in labels
     ]
-    schema = pa.schema(list(ImageNet3D.config_features("categories", release.categories).arrow_schema))
+    schema = pa.schema(list(config_features("categories", release.categories).arrow_schema))
     return pa.Table.from_pylist(rows, schema)

@@ -21,20 +21,18 @@ import pyarrow as pa
 from tqdm import tqdm
 
 import ImageNet3D
-from ImageNet3D import PUBLISHED_CONFIGS, Entry, RawTree, ReleaseError, Survey
+from ImageNet3D import Entry, RawTree, ReleaseError, Survey
 from processing.build import DEFAULT_SHARD_SIZE, cad, plan, references, shards
 from processing.build.ownership import clear, make_ready, refuse_strangers, replaced_configs
 from processing.build.plan import LEFT_OUT_BATCH, Shard, parsed_size
 from processing.build.references import ReferenceShard
 from processing.built import (
-    ALL_TABLES,
     CARD,
     CORRECTIONS,
     CROISSANT,
     DATASHEET,
     LEDGER,
     MANIFEST,
-    REFERENCE_TABLES,
     BuildError,
     Listed,
     Manifest,
@@ -49,6 +47,7 @@ from processing.card.figures import CAMERA, camera_figure, can_draw, draw_figure
 from processing.card.pages import MADE_OF, render_pages
 from processing.compare.command import since
 from processing.compare.version import open_version
+from processing.configs import ALL_TABLES, PUBLISHED_CONFIGS, REFERENCE_TABLES
 from processing.crop import pixels
 from processing.ledger import Report, ShardResult, report_of
 from processing.runtime.cluster import joined, there, view_of
@@ -88,7 +87,7 @@ def build(
     Args:
         raw: the raw release, a folder or zip, local or any fsspec URL.
         out: the folder to build, local or the URL of an object store's; made if it is missing.
-        configs: names of `ImageNet3D.PUBLISHED_CONFIGS`; all that the release allows where empty.
+        configs: of `PUBLISHED_CONFIGS`; all that the release allows where empty.
         captions: a folder with captions; without it `captions/` in or beside the release is used.
         corrections: files of corrections, which the rows have instead of the release's values.
         workers: processes; as many as there are cores by default. The bytes do not depend on it.

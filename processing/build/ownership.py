@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from processing.built import (
-    ALL_TABLES,
     BOOKKEEPING,
     FIGURES,
     FINISHED_BY,
@@ -18,6 +17,7 @@ from processing.built import (
     strangers,
     written_by_builds,
 )
+from processing.configs import ALL_TABLES
 from processing.runtime.store import Place, files_below, half_written, remove, remove_tree
 
 

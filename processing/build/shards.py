@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import ImageNet3D
 from ImageNet3D import CATEGORIES, Entry, Finding, Picture, Release, Unusable
 from processing.build.plan import MAX_REPEATED_BYTES, MAX_ROW_GROUP_PICTURES, Shard
-from processing.built import DERIVED_TABLES, TABLES, Run, shard_path
+from processing.built import Run, shard_path
+from processing.configs import DERIVED_TABLES, TABLES, config_features
 from processing.crop import rows as object_centric
 from processing.ledger import NO_CAPTION, Account, ShardResult, WrittenFile, reason_of_objects
 from processing.runtime.store import NewFile, Place
@@ -223,7 +224,7 @@ class ShardWriter:
 
 def shard_schema(config: str, categories: Sequence[str] = CATEGORIES) -> pa.Schema:
     """The Arrow schema of a config's shards, with its features embedded for `load_dataset("parquet", …)`."""
-    features = ImageNet3D.config_features(config, categories)
+    features = config_features(config, categories)
     described = json.dumps({"info": {"features": portable(features.to_dict())}})
     return pa.schema(list(features.arrow_schema), metadata={"huggingface": described})
 

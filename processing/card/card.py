@@ -15,9 +15,10 @@ from huggingface_hub import DatasetCard, DatasetCardData
 import dataset_card
 import ImageNet3D
 from ImageNet3D import CATEGORIES, DEFAULT_CONFIG, KNOWN_CATEGORIES
-from processing.built import REFERENCE_TABLES, shard_glob
+from processing.built import shard_glob
 from processing.card.columns import describe, meaning
 from processing.card.description import DOI, PAPER, Description, Sizes, SplitSize
+from processing.configs import REFERENCE_TABLES, config_features
 
 SOURCES = Path(dataset_card.__file__).parent
 
@@ -89,7 +90,7 @@ def size_category(sizes: Sizes) -> str:
 
 def _columns(configs: Iterable[str]) -> dict[str, str]:
     """What the columns of these configs mean, in their order."""
-    return {name: meaning(config, name) for config in configs for name in ImageNet3D.config_features(config)}
+    return {name: meaning(config, name) for config in configs for name in config_features(config)}
 
 
 def _config_entry(config: str, splits: Mapping[str, SplitSize]) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def _info_entry(config: str, splits: Mapping[str, SplitSize], categories: Sequen
     """`dataset_info` of the card's YAML; `datasets` 3.6 needs it for columns that are lists."""
     return {
         "config_name": config,
-        "features": _portable_yaml(ImageNet3D.config_features(config, categories)._to_yaml_list()),
+        "features": _portable_yaml(config_features(config, categories)._to_yaml_list()),
         "splits": [
             {"name": name, "num_bytes": size.table_bytes, "num_examples": size.rows}
             for name, size in splits.items()

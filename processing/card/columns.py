@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ImageNet3D import DERIVED_DESCRIPTIONS, DESCRIPTIONS, KNOWN_CATEGORIES, OBJECT_STATUS, SPLITS
+from ImageNet3D import KNOWN_CATEGORIES, OBJECT_STATUS, SPLITS
+from processing.configs import DESCRIPTIONS
 
 
 def _counts() -> dict[str, str]:
@@ -81,7 +82,7 @@ ELSEWHERE: Mapping[tuple[str, str], str] = MappingProxyType(
 
 def describe(config: str) -> str:
     """What a row of a config is, in a sentence."""
-    return {**DESCRIPTIONS, **DERIVED_DESCRIPTIONS}[config]
+    return DESCRIPTIONS[config]
 
 
 def meaning(config: str, name: str) -> str:

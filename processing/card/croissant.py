@@ -21,6 +21,7 @@ from ImageNet3D import OBJECT_STATUS
 from processing.built import shard_glob
 from processing.card.columns import COLUMNS, describe, meaning
 from processing.card.description import DOI, PAPER, Description
+from processing.configs import config_features
 
 WORDS = Path(dataset_card.__file__).with_name("croissant.yaml")
 REPOSITORY_ID = "repository"
@@ -137,7 +138,7 @@ def _plain_field(name: str, kind: str) -> dict[str, Any]:
 
 
 def _record_set(config: str, splits: Iterable[str]) -> dict[str, Any]:
-    features = ImageNet3D.config_features(config)
+    features = config_features(config)
     key = next((names for names in _KEYS if set(names) <= set(features)), ())
     return {
         "@type": "cr:RecordSet",

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import ImageNet3D
-from ImageNet3D import CATEGORIES, PUBLISHED_CONFIGS, Correction, config_splits
+from ImageNet3D import CATEGORIES, Correction
 from processing.built import Listed, Manifest, shard_glob
 from processing.card.figures import Figure
+from processing.configs import PUBLISHED_CONFIGS, config_splits
 
 PAPER = "2406.09613"  # on arXiv
 DOI = "10.57967/hf/2461"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-import ImageNet3D
 from ImageNet3D import CATEGORIES, OBJECT_STATUS, POSE_FIELDS, Finding, Picture
+from processing.configs import config_features
 from processing.crop.pixels import Crop, crops
 from processing.crop.place import CropOptions
 
@@ -33,7 +33,7 @@ def rows(
         for picture in pictures
         for crop in crops(picture, OPTIONS, findings, left_out)
     ]
-    schema = pa.schema(list(ImageNet3D.config_features("object_centric", categories).arrow_schema))
+    schema = pa.schema(list(config_features("object_centric", categories).arrow_schema))
     return pa.Table.from_pylist(found, schema)
 
 

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 import ImageNet3D
 from ImageNet3D import shown, shown_error
 from processing.built import shard_glob
+from processing.configs import config_splits
 from processing.evaluate.choices import ChoiceError
 from processing.runtime.store import paths_matching
 
@@ -128,7 +129,7 @@ def read_truth(
         raise ChoiceError(
             f"config '{shown(config)}' has no poses to compare with; choose one of {', '.join(CONFIGS)}"
         )
-    if split not in ImageNet3D.config_splits(config):
+    if split not in config_splits(config):
         raise ChoiceError(f"config '{config}' has no split '{shown(split)}'")
     if population not in POPULATIONS:
         raise ChoiceError(f"population '{shown(population)}': choose one of {', '.join(POPULATIONS)}")

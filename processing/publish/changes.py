@@ -12,16 +12,8 @@ from dataclasses import dataclass, field
 from tabulate import tabulate
 
 from ImageNet3D import RAW_ARCHIVE, shown
-from processing.built import (
-    ALL_TABLES,
-    CARD,
-    CORRECTIONS,
-    CROISSANT,
-    DATASHEET,
-    FIGURES,
-    MANIFEST,
-    Listed,
-)
+from processing.built import CARD, CORRECTIONS, CROISSANT, DATASHEET, FIGURES, MANIFEST, Listed
+from processing.configs import ALL_TABLES
 from processing.publish.release import BENCHMARK, Release
 from processing.publish.repository import Repository, Revision
 

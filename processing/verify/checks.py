@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tabulate import tabulate
 
-from processing.built import DERIVED_TABLES
+from processing.configs import DERIVED_TABLES
 from processing.ledger import CategoryCounts
 
 _AGAIN = "run the same build again, or download the file again: it is not as it was written"

@@ -17,15 +17,8 @@ from os import PathLike
 import ImageNet3D
 from ImageNet3D import RawTree, ReleaseError, Survey
 from processing.build.plan import LEFT_OUT_BATCH
-from processing.built import (
-    CORRECTIONS,
-    MANIFEST,
-    PICTURE_TABLES,
-    REFERENCE_TABLES,
-    Built,
-    UnfinishedError,
-    read_built,
-)
+from processing.built import CORRECTIONS, MANIFEST, Built, UnfinishedError, read_built
+from processing.configs import PICTURE_TABLES, REFERENCE_TABLES
 from processing.runtime.cluster import joined, there, view_of
 from processing.runtime.store import Place, place, read_columns
 from processing.runtime.strict import DamagedError

@@ -8,19 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import datasets
 from huggingface_hub import DatasetCard
 
-import ImageNet3D
-from processing.built import (
+from processing.built import CARD, CROISSANT, LEDGER, MANIFEST, RUN, SHARD_NAME, Built, finding_counts
+from processing.configs import (
     ALL_TABLES,
-    CARD,
-    CROISSANT,
-    LEDGER,
-    MANIFEST,
     PICTURE_TABLES,
+    PUBLISHED_CONFIGS,
     REFERENCE_TABLES,
-    RUN,
-    SHARD_NAME,
-    Built,
-    finding_counts,
+    config_features,
     table_of,
 )
 from processing.ledger import label_names
@@ -126,12 +120,12 @@ def check_card(built: Built, seen: ShardFacts) -> Iterator[Problem]:
     except Exception as error:  # YAML that anyone may have edited fails in many ways
         yield Problem(CARD, "card", f"{type(error).__name__}: {error}")
         return
-    for config in (name for name in ImageNet3D.PUBLISHED_CONFIGS if name in counts.keys() | patterns.keys()):
+    for config in (name for name in PUBLISHED_CONFIGS if name in counts.keys() | patterns.keys()):
         if counts.get(config, {}).keys() != patterns.get(config, {}).keys():
             yield Problem(CARD, "card", f"configs and dataset_info name other splits of {config}")
             continue
         names = label_names(infos[config].features.arrow_schema)
-        if infos[config].features != ImageNet3D.config_features(config, names):
+        if infos[config].features != config_features(config, names):
             yield Problem(CARD, "card", f"the features of {config}")
         for split, pattern in patterns[config].items():
             files = built.matching(pattern)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 import ImageNet3D
 from ImageNet3D import Entry, Picture, Release, Unusable
-from processing.built import DERIVED_TABLES
+from processing.configs import DERIVED_TABLES
 from processing.crop import rows as object_centric
 from processing.verify.checks import Problem, ShardFacts
 

@@ -10,18 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ImageNet3D import (
-    CATEGORY_COUNTS,
-    KNOWN_CATEGORIES,
-    LEFT_OUT,
-    Finding,
-    Release,
-    Survey,
-)
+from ImageNet3D import KNOWN_CATEGORIES, LEFT_OUT, Finding, Release, Survey
 from processing.build import cad, categories
 from processing.build.cad import MeshEntry
 from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
 from processing.built import Listed
+from processing.configs import CATEGORY_COUNTS
 from processing.drawing import thumbnail
 from processing.drawing.mesh import MeshError, parse_mesh
 from processing.ledger import CategoryCounts, label_names

@@ -26,7 +26,8 @@ from ImageNet3D import (
 )
 from processing.build.plan import MAX_REPEATED_BYTES, MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
 from processing.build.shards import shard_schema
-from processing.built import SHARD_NAME, TABLES, Listed
+from processing.built import SHARD_NAME, Listed
+from processing.configs import TABLES
 from processing.ledger import label_names
 from processing.runtime.store import Place, digest, on_this_machine
 from processing.verify.checks import (

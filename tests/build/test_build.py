@@ -15,11 +15,12 @@ from conftest import PROJECT, SHARED
 from huggingface_hub import DatasetCard
 from raw_tree import TOP, RawTreeWriter, an_object, encoded, npz
 
-from ImageNet3D import PUBLISHED_CONFIGS, REASONS, ReleaseError
+from ImageNet3D import REASONS, ReleaseError
 from processing.__main__ import main
 from processing.build.command import NO_CAPTIONS, build
 from processing.build.plan import MAX_ROW_GROUP_PICTURES, ROW_GROUP_BYTES
-from processing.built import BOOKKEEPING, REFERENCE_TABLES, BuildError, read_manifest
+from processing.built import BOOKKEEPING, BuildError, read_manifest
+from processing.configs import PUBLISHED_CONFIGS, REFERENCE_TABLES
 from processing.ledger import NO_CAPTION, Account, Books, UnbalancedBooksError
 
 

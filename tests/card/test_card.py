@@ -21,13 +21,14 @@ from markdown_it import MarkdownIt
 from raw_tree import RawTreeWriter
 
 import ImageNet3D
-from ImageNet3D import KNOWN_CATEGORIES, PUBLISHED_CONFIGS, SPLITS
+from ImageNet3D import KNOWN_CATEGORIES, SPLITS
 from processing.__main__ import main
-from processing.built import REFERENCE_TABLES, read_manifest
+from processing.built import read_manifest
 from processing.card.card import size_category
 from processing.card.columns import COLUMNS, ELSEWHERE
 from processing.card.description import Changes, Description, Errata, Erratum, SplitSize, errata_of
 from processing.card.pages import pages_for, render_pages
+from processing.configs import PUBLISHED_CONFIGS, REFERENCE_TABLES, config_features, config_splits
 from processing.sample import is_drawn
 
 PAGES = ("README.md", "datasheet.md")
@@ -65,9 +66,9 @@ class TestYaml:
 
 class TestText:
     def test_every_column_is_explained(self) -> None:
-        names = {name for config in PUBLISHED_CONFIGS for name in ImageNet3D.config_features(config)}
+        names = {name for config in PUBLISHED_CONFIGS for name in config_features(config)}
         assert names == set(COLUMNS)
-        assert all(name in ImageNet3D.config_features(config) for config, name in ELSEWHERE)
+        assert all(name in config_features(config) for config, name in ELSEWHERE)
 
     def test_counts_columns_and_categories(self, card: DatasetCard) -> None:
         for info in card.data.dataset_info:
@@ -136,7 +137,7 @@ def sizes(rows: int = 100, splits: Sequence[str] = tuple(SPLITS)) -> dict[str, d
     found = {
         config: {
             split: SplitSize(rows, 1000, 1000)
-            for split in ImageNet3D.config_splits(config)
+            for split in config_splits(config)
             if split in splits or config in REFERENCE_TABLES
         }
         for config in PUBLISHED_CONFIGS

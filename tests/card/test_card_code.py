@@ -14,9 +14,9 @@ from hub import serve
 from test_card import page, sizes
 
 import ImageNet3D
-from ImageNet3D import PUBLISHED_CONFIGS, SPLITS
+from ImageNet3D import SPLITS
 from processing import geometry
-from processing.built import REFERENCE_TABLES
+from processing.configs import PUBLISHED_CONFIGS, REFERENCE_TABLES
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,10 @@ from huggingface_hub import DatasetCard
 from PIL import Image
 
 import ImageNet3D
-from ImageNet3D import CATEGORIES, OBJECT_STATUS, PUBLISHED_CONFIGS
+from ImageNet3D import CATEGORIES, OBJECT_STATUS
 from processing.built import CROISSANT
 from processing.card.croissant import REPOSITORY_ID
+from processing.configs import PUBLISHED_CONFIGS, config_features
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +59,7 @@ def test_every_config_and_column_is_described(described: Any) -> None:
     sets = {record_set.name: record_set for record_set in described.metadata.record_sets}
     for config in PUBLISHED_CONFIGS:
         fields = {field.name: field for field in sets[config].fields}
-        assert list(fields) == ["split", *ImageNet3D.config_features(config)]
+        assert list(fields) == ["split", *config_features(config)]
         assert all(field.description for field in fields.values())
 
 

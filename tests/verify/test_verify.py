@@ -23,7 +23,8 @@ from raw_tree import RawTreeWriter, an_object
 from processing.__main__ import main
 from processing.build.command import build
 from processing.build.shards import shard_schema
-from processing.built import MANIFEST, PICTURE_TABLES, TABLES
+from processing.built import MANIFEST
+from processing.configs import PICTURE_TABLES, TABLES
 from processing.verify.checks import CHECKS, VIEWER_PAGE_BYTES
 from processing.verify.command import verify
 from processing.verify.folder import check_pages
