@@ -2887,7 +2887,8 @@ def _fetch_one(fs: fsspec.AbstractFileSystem, request: _Range) -> bytes:
     """
     path, start, end = request
     try:
-        data: bytes = fs.cat_file(path, start, end, **({} if fs.async_impl else {"cache_type": "none"}))
+        cache = {} if fs.async_impl else {"cache_type": "none"}  # else a block of 5 MB for each range
+        data: bytes = fs.cat_file(path, start=start, end=end, **cache)
     except Exception as error:
         raise OSError(shown_error(error)) from error
     if len(data) > end - start:
