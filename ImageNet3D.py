@@ -1861,7 +1861,7 @@ def read_corrections(paths: str | Sequence[str]) -> tuple[Correction, ...]:
     problems: list[str] = []
     for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
         fs, location = fsspec.core.url_to_fs(os.fspath(path))
-        with _told(str(path), fs):
+        with _named_errors(str(path), fs):
             data = _content(fs, location)
         if data is None:
             raise CorrectionError(f"{path}: no such file of corrections")
@@ -2178,7 +2178,7 @@ def caption_files_of(folder: str) -> dict[str, bytes]:
         ReleaseError: if there is none, or one cannot be read.
     """
     fs, location = fsspec.core.url_to_fs(os.fspath(folder))
-    with _told(folder, fs):
+    with _named_errors(folder, fs):
         one = _content(fs, location) if _JSON_FILE.fullmatch(location) else None
         files = _json_files(fs, location) if one is None else {posixpath.basename(location): one}
     if not files:
@@ -2219,7 +2219,7 @@ def _json_files(fs: fsspec.AbstractFileSystem, folder: str, part: str = "") -> d
     }
     contents = {}
     for name, path in sorted(wanted.items()):
-        with _told(path, fs):
+        with _named_errors(path, fs):
             contents[name] = _content(fs, path)
     return {name: data for name, data in contents.items() if data is not None}
 
@@ -2364,7 +2364,7 @@ class Listing:
 
 
 @contextmanager
-def _told(where: str, fs: fsspec.AbstractFileSystem) -> Iterator[None]:
+def _named_errors(where: str, fs: fsspec.AbstractFileSystem) -> Iterator[None]:
     """Name the file and the remedy where a store only says how it failed."""
     try:
         yield
@@ -2461,7 +2461,7 @@ class RawTree:
             self._size, self._state = info["size"], _state(info)
             if self._size is None:
                 raise ReleaseError(f"{self.path}: the server does not say how large it is; download it first")
-        with self._told(""):
+        with self._named_errors(""):
             self._top = self._find_top_member() if self.is_archive else self._find_top_folder()
 
     @property
@@ -2503,9 +2503,9 @@ class RawTree:
         text = shown_error(error.__cause__ or error)
         return f"{self.path}: cannot be read ({text}). Check the address, the connection and the credentials"
 
-    def _told(self, name: str) -> AbstractContextManager[None]:
+    def _named_errors(self, name: str) -> AbstractContextManager[None]:
         """Name the file and the remedy where a store only says how it failed."""
-        return _told(f"{self.path}: {name}" if name else self.path, self._fs)
+        return _named_errors(f"{self.path}: {name}" if name else self.path, self._fs)
 
     def _find_top_folder(self) -> str:
         """The folder that holds images/: the path itself, or the only folder in it that does."""
@@ -2550,7 +2550,7 @@ class RawTree:
 
     def _other_kind(self) -> str:
         """What a file is if not a zip, and what to do; "" where its beginning does not tell."""
-        with self._told(""):
+        with self._named_errors(""):
             head = self._fs.cat_file(self._location, start=0, end=min(self._size, 512)) if self._size else b""
         for begins, at, kind in _OTHER_ARCHIVES:
             if head[at:].startswith(begins):
@@ -2572,7 +2572,7 @@ class RawTree:
             Unusable: past the limit, or with a `member_…` code for a zip member that cannot be read.
             UnansweredError: if a store fails for good.
         """
-        with self._told(name):
+        with self._named_errors(name):
             data = self._read_member(name, limit) if self.is_archive else self._read_file(name, limit)
         if len(data) > limit:
             raise Unusable(too_large, f"more than {limit} bytes")
@@ -2636,7 +2636,7 @@ class RawTree:
             for request in requests if len(limits) > 1 else ():
                 _will_be_read(*request)
             return self
-        with self._told(""):
+        with self._named_errors(""):
             blocks = _fetch(self._fs, requests)
         tree = copy.copy(self)
         tree._fetched = dict.fromkeys(limits)
@@ -2672,9 +2672,9 @@ class RawTree:
             return {}
         parent = posixpath.dirname(self._location if self.is_archive else self._top)
         try:
-            with self._told(parent):
+            with self._named_errors(parent):
                 by_name = _json_files(self._fs, parent, "caption")
-            with self._told(f"{parent}/captions"):
+            with self._named_errors(f"{parent}/captions"):
                 return by_name | _json_files(self._fs, f"{parent}/captions")
         except UnansweredError as error:
             if isinstance(error.__cause__, PermissionError):  # a store's answer where it may not be listed
@@ -2685,7 +2685,7 @@ class RawTree:
         """All files of the tree with a fingerprint of their state."""
         if self.is_archive:
             return self._list_archive()
-        with self._told(""):
+        with self._named_errors(""):
             files = self._list_folder()
         digest = hashlib.blake2b(digest_size=16)
         for name, (_, state) in sorted(files.items()):

@@ -29,12 +29,12 @@ from benchmarks.environments import has
 from benchmarks.measuring import Setting, Table, command, median, ratio
 from ImageNet3D import SPLITS, Entry, RawTree, Release
 from processing.build.shards import read_group
-from processing.built import Run
 from processing.crop.command import write_crops
 from processing.crop.files import CategoryFiles
 from processing.crop.pixels import JPEG_OPTIONS, crops
 from processing.crop.place import MODES, CropOptions
 from processing.ledger import ShardResult
+from processing.run import Run
 
 WORKERS = 2
 ROUNDS = 7  # more than elsewhere: a round takes a second or two

@@ -6,182 +6,23 @@ What a command needs is imported when it is called, so that help and wrong usage
 alone takes a second.
 """
 
-import os
-import re
-import signal
 import sys
-import threading
-from collections.abc import Callable, Mapping
-from functools import wraps
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
 import processing.build
-
-
-def _told_plainly(command: Callable[..., None]) -> Callable[..., None]:
-    """Show errors that name the file and the remedy without a traceback.
-
-    Those are errors of classes of our own and of the operating system; one whose class has `exit_code = 2` is
-    wrong usage. Any other error is a fault of this program and shows where it happened.
-    """
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, _interrupted)
-        try:
-            _refuse_empty(kwargs)
-            command(*args, **kwargs)
-        except click.ClickException as error:
-            raise type(error)(printable(error.message)) from error
-        except KeyboardInterrupt:
-            raise click.ClickException(_INTERRUPTED) from None
-        except MemoryError as error:
-            raise click.ClickException(
-                f"there is not enough memory ({printable(str(error)) or 'none is left'}); "
-                "give the command more, or fewer --workers"
-            ) from error
-        except ImportError as error:  # an extra is not installed
-            raise click.UsageError(printable(str(error))) from error
-        except Exception as error:
-            ours = type(error).__module__.partition(".")[0] in ("ImageNet3D", "processing")
-            if getattr(error, "exit_code", 1) == 2:
-                raise click.UsageError(printable(str(error))) from error
-            if ours or isinstance(error, OSError):
-                raise click.ClickException(printable(str(error))) from error
-            raise
-
-    return run
-
-
-def printable(text: str) -> str:
-    """Text as it may go to a terminal: names and values come from outside, and could drive it.
-
-    All that commands print goes through here, once.
-    """
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text
-    )
-
-
-def _say(text: str) -> None:
-    click.echo(printable(text))
-
-
-_INTERRUPTED = "interrupted; run the same command again to go on"
-_PATIENCE = 1  # seconds from Ctrl-C to the end
-
-
-def _interrupted(*_: object) -> None:
-    """End a command at the first Ctrl-C, in any case.
-
-    Some code drops what is raised in it and goes on: of packages, while they are imported, and of Python,
-    while an object is deleted. Wherever a command ends, what has a name is whole, and its workers end too.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # another would end this without the message
-
-    def end() -> None:
-        os.write(2, f"Error: {_INTERRUPTED}\n".encode())
-        os._exit(1)
-
-    patience = threading.Timer(_PATIENCE, end)
-    patience.daemon = True
-    patience.start()
-    raise KeyboardInterrupt
-
-
-def _refuse_empty(given: Mapping[str, Any]) -> None:
-    """An empty path or name is a variable that is not set, and none of the defaults is meant by it."""
-    for name, value in given.items():
-        values = value if isinstance(value, tuple) else (value,)
-        if any(isinstance(text, str) and not text.strip() for text in values):
-            raise click.UsageError(f"{name.replace('_', '-')} is empty; is a variable not set?")
-
-
-class _NameOf(click.ParamType):
-    """One of the names that a module lists, which is imported when a name is given.
-
-    Args:
-        constant: of that module, such as "SPLITS".
-        others: further names.
-    """
-
-    name = "name"
-
-    def __init__(self, constant: str, *others: str, module: str = "ImageNet3D") -> None:
-        self._module, self._constant, self._others = module, constant, others
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The name itself; an error that lists all names for any other."""
-        names = [*getattr(import_module(self._module), self._constant), *self._others]
-        return click.Choice(names).convert(value, param, ctx)
-
-
-def _where_it_runs(command: Callable[..., None]) -> Callable[..., None]:
-    """The options --workers and --scheduler."""
-    workers = click.option(
-        "--workers",
-        type=click.IntRange(1),
-        is_eager=True,  # read before the other, wherever it stands
-        help="Processes; as many as there are cores by default.",
-    )
-    scheduler = click.option(
-        "--scheduler",
-        metavar="ADDRESS",
-        callback=_no_workers_beside,
-        help="Work on a Dask cluster instead: tcp://host:8786, or the path of a scheduler file.",
-    )
-    return workers(scheduler(command))
-
-
-def _no_workers_beside(context: click.Context, _: click.Parameter, scheduler: str | None) -> str | None:
-    if scheduler is not None and context.params.get("workers") is not None:
-        raise click.UsageError("--scheduler: the cluster has its own number of workers; leave out --workers")
-    return scheduler
-
-
-_corrections = click.option(
-    "--corrections",
-    multiple=True,
-    metavar="FILE",
-    help="Corrections of the release, as JSON lines (docs/corrections.md); may be repeated.",
+from processing.options import (
+    NameOf,
+    a_repository,
+    a_size,
+    corrections,
+    plain_errors,
+    say,
+    where_it_runs,
+    width_and_height,
 )
-
-
-def _a_repository(_: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
-    """A name on the Hub, with its owner."""
-    if name is None:
-        return None
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise click.BadParameter(str(error), param=parameter) from error
-    if name.count("/") != 1:
-        raise click.BadParameter(f"{name}: name the owner too, such as ccvl/ImageNet3D", param=parameter)
-    return name
-
-
-def _a_size(_: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
-    from processing.build.plan import parsed_size
-
-    try:
-        if text is not None:
-            parsed_size(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param=parameter) from error
-    return text
-
-
-def _width_and_height(_: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
-    if (match := re.fullmatch(r"(\d{1,9})(?:[x×](\d{1,9}))?", text)) is None:  # noqa: RUF001
-        raise click.BadParameter(f"{text!r} is neither N nor WxH", param=parameter)
-    return int(match[1]), int(match[2] or match[1])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -199,7 +40,7 @@ def main() -> None:
 @click.option("--images-per-category", default=6, show_default=True, help="How many pictures each has.")
 @click.option("--seed", default=0, show_default=True, help="Another seed gives other pictures.")
 @click.option("--empty-lists", is_flag=True, help="Leave some lists empty, as some of the release's are.")
-@_told_plainly
+@plain_errors
 def sample(out: str, **options: Any) -> None:
     """Write a synthetic raw tree, in which picture, mesh, pose and box agree, to OUT."""
     from processing.sample.command import write_sample
@@ -215,7 +56,7 @@ def sample(out: str, **options: Any) -> None:
 @click.option("--captions", metavar="DIR", help="Folder with the captions, which are looked for in RAW else.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores by default.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@_told_plainly
+@plain_errors
 def check(raw: str, captions: str | None, workers: int | None, as_json: bool) -> None:
     """Tell what the raw release RAW contains, held against what this code assumes.
 
@@ -227,7 +68,7 @@ def check(raw: str, captions: str | None, workers: int | None, as_json: bool) ->
     from processing.check.command import check
 
     found = check(raw, captions=captions, workers=workers)
-    _say(json.dumps(found.to_dict(), indent=1) if as_json else str(found))
+    say(json.dumps(found.to_dict(), indent=1) if as_json else str(found))
 
 
 @main.command()
@@ -237,17 +78,17 @@ def check(raw: str, captions: str | None, workers: int | None, as_json: bool) ->
     "--config",
     "configs",
     multiple=True,
-    type=_NameOf("PUBLISHED_CONFIGS", module="processing.configs"),
+    type=NameOf("PUBLISHED_CONFIGS", module="processing.configs"),
     help="Only these; all that the release allows by default.",
 )
 @click.option("--captions", metavar="DIR", help="Folder with JSON files of captions, or one such file.")
-@_corrections
-@_where_it_runs
+@corrections
+@where_it_runs
 @click.option(
     "--shard-size",
     default=processing.build.DEFAULT_SHARD_SIZE,
     show_default=True,
-    callback=_a_size,
+    callback=a_size,
     help="Bytes of pictures a shard has at most; a unit may follow.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the order of train.")
@@ -255,7 +96,7 @@ def check(raw: str, captions: str | None, workers: int | None, as_json: bool) ->
 @click.option(
     "--repo",
     metavar="NAME",
-    callback=_a_repository,
+    callback=a_repository,
     help="Where OUT is to stand on the Hub, if not in ccvl/ImageNet3D.",
 )
 @click.option(
@@ -263,7 +104,7 @@ def check(raw: str, captions: str | None, workers: int | None, as_json: bool) ->
     metavar="OLD",
     help="An earlier version, as `compare` takes it: the card's changelog says what changed since.",
 )
-@_told_plainly
+@plain_errors
 def build(raw: str, out: str, **options: Any) -> None:
     """Build the dataset folder OUT, which is the Hub repository, from the raw release RAW.
 
@@ -271,15 +112,15 @@ def build(raw: str, out: str, **options: Any) -> None:
     """
     from processing.build.command import build
 
-    _say(str(build(raw, out, **options)))
+    say(str(build(raw, out, **options)))
 
 
 @main.command()
 @click.argument("out")
 @click.option("--raw", metavar="RAW", help="The raw release, to compare every value with.")
 @click.option("--captions", metavar="DIR", help="As given to the build.")
-@_where_it_runs
-@_told_plainly
+@where_it_runs
+@plain_errors
 def verify(out: str, **options: Any) -> None:
     """Check every shard, row, picture and count of the built folder OUT.
 
@@ -293,8 +134,8 @@ def verify(out: str, **options: Any) -> None:
     if not all(problem.is_note for problem in problems):
         raise click.ClickException(problems_table(problems))
     if problems:
-        _say(f"{problems_table(problems)}\n")
-    _say(f"{out}: all is as it was built")
+        say(f"{problems_table(problems)}\n")
+    say(f"{out}: all is as it was built")
 
 
 @main.command()
@@ -306,16 +147,16 @@ def verify(out: str, **options: Any) -> None:
     default="512",
     show_default=True,
     metavar="N|WxH",
-    callback=_width_and_height,
+    callback=width_and_height,
     help="Of a crop, pixels: one number for both sides, or width and height, such as 800x640.",
 )
 @click.option(
     "--target-distance", default=4.0, show_default=True, help="What distance objects have in center crops."
 )
 @click.option("--replace", is_flag=True, help="Remove crops of other options or input that are in OUT.")
-@_corrections
-@_where_it_runs
-@_told_plainly
+@corrections
+@where_it_runs
+@plain_errors
 def crop(raw: str, out: str, mode: str, size: tuple[int, int], target_distance: float, **others: Any) -> None:
     """Write a crop of every object of RAW to OUT, in the layout that training code reads.
 
@@ -329,7 +170,7 @@ def crop(raw: str, out: str, mode: str, size: tuple[int, int], target_distance: 
         options = CropOptions(mode, size, target_distance)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    _say(str(write_crop_tree(raw, out, options, **others)))
+    say(str(write_crop_tree(raw, out, options, **others)))
 
 
 @main.command()
@@ -343,10 +184,10 @@ def crop(raw: str, out: str, mode: str, size: tuple[int, int], target_distance: 
     "--status",
     "statuses",
     multiple=True,
-    type=_NameOf("OBJECT_STATUS", "none"),
+    type=NameOf("OBJECT_STATUS", "none"),
     help="Only objects of these; none stands for those without. May be repeated.",
 )
-@click.option("--split", "splits", multiple=True, type=_NameOf("SPLITS"), help="Only this.")
+@click.option("--split", "splits", multiple=True, type=NameOf("SPLITS"), help="Only this.")
 @click.option("--seed", default=0, show_default=True, help="Another seed shows other objects.")
 @click.option(
     "--config",
@@ -355,7 +196,7 @@ def crop(raw: str, out: str, mode: str, size: tuple[int, int], target_distance: 
     type=click.Choice(["pose", "object_centric"]),
     help="Whole pictures, or the crops of object_centric.",
 )
-@_told_plainly
+@plain_errors
 def preview(source: str, page: str, per_category: int, seed: int, **selected: Any) -> None:
     """Write PAGE, one HTML file: pictures with box, mesh and axes drawn on, plots, and what was left out.
 
@@ -371,7 +212,7 @@ def preview(source: str, page: str, per_category: int, seed: int, **selected: An
         raise click.UsageError(str(error)) from error
     if not write_preview(source, page, per_category, selection, seed):
         path = Path(page).resolve()
-        _say(f"{path.as_uri()} ({path.stat().st_size / 1e6:.1f} MB)")
+        say(f"{path.as_uri()} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 @main.command()
@@ -385,7 +226,7 @@ def preview(source: str, page: str, per_category: int, seed: int, **selected: An
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Any that is free by default.")
-@_told_plainly
+@plain_errors
 def annotate(source: str, corrections: str, report: bool, as_json: bool, **options: Any) -> None:
     """Correct poses, or make them, on a page in the browser; open the address that is printed.
 
@@ -395,16 +236,16 @@ def annotate(source: str, corrections: str, report: bool, as_json: bool, **optio
 
     if report:
         found = report_on(source, corrections)
-        _say(found.to_json() if as_json else found.table())
+        say(found.to_json() if as_json else found.table())
     else:
-        annotate(source, corrections, tell=_say, **options)
+        annotate(source, corrections, tell=say, **options)
 
 
 @main.command()
 @click.argument("old")
 @click.argument("new")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with the keys of all that changed.")
-@_told_plainly
+@plain_errors
 def compare(old: str, new: str, as_json: bool) -> None:
     """Say what changed from OLD to NEW: pictures, objects, meshes and categories, field by field.
 
@@ -413,14 +254,14 @@ def compare(old: str, new: str, as_json: bool) -> None:
     from processing.compare.command import compare
 
     changes = compare(old, new)
-    _say(changes.to_json() if as_json else str(changes))
+    say(changes.to_json() if as_json else str(changes))
 
 
 @main.command()
 @click.argument("predictions")
 @click.option("--dataset", "out", required=True, metavar="OUT", help="The built folder with the truth.")
 @click.option("--config", default="pose", show_default=True, help="A config with poses.")
-@click.option("--split", default="validation", show_default=True, type=_NameOf("SPLITS"))
+@click.option("--split", default="validation", show_default=True, type=NameOf("SPLITS"))
 @click.option(
     "--population",
     default="benchmark",
@@ -452,7 +293,7 @@ def compare(old: str, new: str, as_json: bool) -> None:
 @click.option("--repo", metavar="NAME", help="Of that entry: the dataset's repository.")
 @click.option("--revision", metavar="SHA", help="Of that entry: the dataset's commit.")
 @click.option("--source", metavar="URL", help="Of that entry: a link to the paper, the code or the logs.")
-@_told_plainly
+@plain_errors
 def evaluate(
     predictions: str,
     out: str,
@@ -483,13 +324,19 @@ def evaluate(
     outputs.check()
     report = evaluate(predictions, out, **chosen)
     # The table first: a file that cannot be written does not take it along.
-    _say(report.table(getattr(sys.stdout, "encoding", None) or "utf-8"))
+    say(report.table(getattr(sys.stdout, "encoding", None) or "utf-8"))
     outputs.write(report)
 
 
 @main.command()
 @click.argument("out")
-@click.option("--repo", required=True, metavar="NAME", help="The repository, such as ccvl/ImageNet3D.")
+@click.option(
+    "--repo",
+    required=True,
+    metavar="NAME",
+    callback=a_repository,
+    help="The repository, such as ccvl/ImageNet3D.",
+)
 @click.option(
     "--revision",
     metavar="R",
@@ -506,23 +353,15 @@ def evaluate(
     help="Who lets people in, of a repository that was open: the Hub, or its owners.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes that verify; all cores by default.")
-@_told_plainly
+@plain_errors
 def publish(out: str, repo: str, **options: Any) -> None:
     """Verify the built folder OUT and publish it on the Hugging Face Hub, in one commit.
 
     Run the same command again to go on after a failure: what has arrived is not sent again.
     """
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
-
     from processing.publish.command import publish
 
-    try:
-        validate_repo_id(repo)
-    except HFValidationError as error:
-        raise click.UsageError(str(error)) from error
-    if repo.count("/") != 1:
-        raise click.UsageError(f"--repo {repo}: name the owner too, such as ccvl/ImageNet3D")
-    _say(str(publish(out, repo, **options)))
+    say(str(publish(out, repo, **options)))
 
 
 if __name__ == "__main__":

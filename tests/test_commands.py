@@ -9,7 +9,7 @@ from conftest import PROJECT
 
 from ImageNet3D import DEFAULT_CONFIG
 from processing.__main__ import main
-from processing.built import BuildError
+from processing.run import BuildError
 
 HEAVY = ("datasets", "numpy", "pyarrow", "PIL", "fsspec", "huggingface_hub")
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from ImageNet3D import KNOWN_CATEGORIES, Release, Survey
+from processing.accounts import CategoryCounts
 from processing.configs import CATEGORY_COUNTS, config_features
-from processing.ledger import CategoryCounts
 
 
 def categories_of(survey: Survey) -> list[str]:

@@ -33,13 +33,9 @@ from processing.built import (
     DATASHEET,
     LEDGER,
     MANIFEST,
-    BuildError,
     Listed,
     Manifest,
-    Run,
     finding_counts,
-    is_whole,
-    locked,
     shard_path,
 )
 from processing.card.description import Sizes, describe, sizes_of
@@ -50,9 +46,11 @@ from processing.compare.version import open_version
 from processing.configs import ALL_TABLES, PUBLISHED_CONFIGS, REFERENCE_TABLES
 from processing.crop import pixels
 from processing.ledger import Report, ShardResult, report_of
-from processing.runtime.cluster import joined, there, view_of
+from processing.run import BuildError, Run, is_whole, locked
+from processing.runtime.cluster import connected, on_cluster, shared_view
 from processing.runtime.fingerprint import code_fingerprint
-from processing.runtime.store import Place, files_below, half_written, place, read_all, remove, write_whole
+from processing.runtime.paths import Place, place
+from processing.runtime.store import files_below, half_written, read_all, remove, write_whole
 from processing.runtime.tasks import Task, run, stage
 from processing.sample import is_drawn
 
@@ -121,13 +119,13 @@ def build(
             file=sys.stderr,
         )
     with ExitStack() as stack:
-        client = stack.enter_context(joined(scheduler))
+        client = stack.enter_context(connected(scheduler))
         with stage("build: reads the lists of the release"):
             survey = ImageNet3D.survey(RawTree(raw), captions, seed, corrections)
         tables = _tables(survey, configs)
         work = Run(folder, build_key(survey, tables, options))
         # Nothing is made before it is known what to build.
-        stack.enter_context(_told_of_a_full_disk(folder))
+        stack.enter_context(_full_disk_named(folder))
         stack.enter_context(locked(folder))
         replaced = replaced_configs(work, tables)
         planned = plan.plan_shards(survey, size) if _reads_pictures(tables) else []
@@ -199,7 +197,7 @@ def _write_shards(
 ) -> list[ShardResult]:
     """Have all shards written, categories last: they count the others."""
     tasks = list(_tasks(survey, planned, beside, tables, work))
-    results = list(run(tasks, workers, "build", there(client, view_of(work.file, survey))))
+    results = list(run(tasks, workers, "build", on_cluster(client, shared_view(work.file, survey))))
     for shard in beside:
         if shard.config == "categories":
             results.append(references.write_categories(survey, shard, results, work))
@@ -228,7 +226,7 @@ def build_key(survey: Survey, tables: Sequence[str], options: Mapping[str, Any])
 
 
 @contextmanager
-def _told_of_a_full_disk(folder: Place) -> Iterator[None]:
+def _full_disk_named(folder: Place) -> Iterator[None]:
     """Say what to do where the operating system only says that there is no room."""
     try:
         yield

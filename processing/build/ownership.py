@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from processing.built import (
-    BOOKKEEPING,
-    FIGURES,
-    FINISHED_BY,
-    LEDGER,
-    BuildError,
-    Run,
-    read_manifest,
-    read_run,
-    strangers,
-    written_by_builds,
-)
+from processing.built import BOOKKEEPING, FIGURES, FINISHED_BY, LEDGER, read_manifest
 from processing.configs import ALL_TABLES
-from processing.runtime.store import Place, files_below, half_written, remove, remove_tree
+from processing.run import BuildError, Run, read_run, strangers, written_by_builds
+from processing.runtime.paths import Place
+from processing.runtime.store import files_below, half_written, remove, remove_tree
 
 
 def refuse_a_file(folder: Place, inside: Iterable[str] = ()) -> None:

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ImageNet3D import Finding, Release, Survey, shown
+from processing.accounts import Account, CategoryCounts
 from processing.build import cad, categories
 from processing.build.cad import MeshEntry
 from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
 from processing.build.shards import ShardWriter
-from processing.built import Run, numbered, shard_path
+from processing.built import numbered, shard_path
 from processing.configs import config_splits
 from processing.drawing.mesh import MeshError
-from processing.ledger import Account, CategoryCounts, ShardResult
+from processing.ledger import ShardResult
+from processing.run import Run
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,15 @@ import pyarrow.parquet as pq
 
 import ImageNet3D
 from ImageNet3D import CATEGORIES, Entry, Finding, Picture, Release, Unusable
+from processing.accounts import NO_CAPTION, Account
 from processing.build.plan import MAX_REPEATED_BYTES, MAX_ROW_GROUP_PICTURES, Shard
-from processing.built import Run, shard_path
+from processing.built import shard_path
 from processing.configs import DERIVED_TABLES, TABLES, config_features
 from processing.crop import rows as object_centric
-from processing.ledger import NO_CAPTION, Account, ShardResult, WrittenFile, reason_of_objects
-from processing.runtime.store import NewFile, Place
+from processing.ledger import ShardResult, WrittenFile, reason_of_objects
+from processing.run import Run
+from processing.runtime.paths import Place
+from processing.runtime.store import NewFile
 
 # Columns whose values repeat within a row group; a picture with several objects is stored once.
 _DICTIONARY_COLUMNS = ["image.bytes", "image.path", "image_id", "category_caption"]

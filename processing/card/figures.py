@@ -17,10 +17,11 @@ import pyarrow as pa
 
 import dataset_card
 from ImageNet3D import ANGLES, OBJECT_STATUS, POSE_FIELDS
+from processing.accounts import label_names
 from processing.built import FIGURES
 from processing.card.plots import Plot, Statistics, draw_plots
-from processing.ledger import label_names
-from processing.runtime.store import Place, names_in, read_all, read_columns
+from processing.runtime.paths import Place
+from processing.runtime.store import names_in, read_all, read_columns
 
 CAMERA = Path(dataset_card.__file__).with_name("camera.svg")
 

@@ -6,7 +6,7 @@ from processing.card.card import SOURCES, render_card
 from processing.card.croissant import render_croissant
 from processing.card.description import Description, describe
 from processing.card.figures import figures_in
-from processing.runtime.store import Place
+from processing.runtime.paths import Place
 
 MADE_OF = tuple(SOURCES / name for name in ("template.md", "card.yaml", "croissant.yaml", DATASHEET))
 

@@ -203,7 +203,7 @@ def changes(old: Version, new: Version) -> Changes:
 def _pictures(old: Version, new: Version, tables: Sequence[str], same: Collection[str]) -> Difference:
     """Every picture with the columns of all tables, and whether its bytes are the same."""
     keys = ("image_id",)
-    one, other = (_joined([_frame(columns(v, t, _OF_PICTURES[t]), keys) for t in tables]) for v in (old, new))
+    one, other = (_merged([_frame(columns(v, t, _OF_PICTURES[t]), keys) for t in tables]) for v in (old, new))
     digested = [digests(version, tables[0], "image.bytes", keys, same) for version in (old, new)]
     return _difference(one, other, "image", *digested)
 
@@ -211,7 +211,7 @@ def _pictures(old: Version, new: Version, tables: Sequence[str], same: Collectio
 def _objects(old: Version, new: Version, tables: Sequence[str]) -> tuple[Difference, list[Turn]]:
     """Every object that has a row in pose or stands in a row of captions, and the rotations that changed."""
     keys = ("image_id", "object_index")
-    one, other = (_joined([_frame(objects_of(v, t), keys) for t in tables]) for v in (old, new))
+    one, other = (_merged([_frame(objects_of(v, t), keys) for t in tables]) for v in (old, new))
     return _difference(one, other), _turns(one, other)
 
 
@@ -242,16 +242,16 @@ def _as_tuple(value: Any) -> Any:
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
-def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def _merged(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The rows and columns of all; where several have one, the first tells."""
-    joined = frames[0]
+    all_rows = frames[0]
     for frame in frames[1:]:
-        more = [name for name in frame.columns if name not in joined.columns]
-        joined = pd.concat(
-            [joined, frame.loc[frame.index.difference(joined.index), frame.columns.difference(more)]]
+        more = [name for name in frame.columns if name not in all_rows.columns]
+        all_rows = pd.concat(
+            [all_rows, frame.loc[frame.index.difference(all_rows.index), frame.columns.difference(more)]]
         )
-        joined = joined.assign(**{name: frame[name].reindex(joined.index) for name in more})
-    return joined
+        all_rows = all_rows.assign(**{name: frame[name].reindex(all_rows.index) for name in more})
+    return all_rows
 
 
 def _difference(

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from ImageNet3D import OBJECT_STATUS, shown_error
 from processing.built import MANIFEST, Listed, Manifest
-from processing.runtime.store import PlaceError
+from processing.runtime.paths import PlaceError
 
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*(?:@.+)?")
 _LABELS = ("category", "label")
@@ -63,7 +63,7 @@ class Version:
         """
         # Ranges as pyarrow asks for them: what a cache would read ahead is pictures.
         location = f"{self.root}/{path}"
-        with _told(f"{self.name}: {path}"), self.fs.open(location, cache_type="none") as file:
+        with _named_errors(f"{self.name}: {path}"), self.fs.open(location, cache_type="none") as file:
             yield pq.ParquetFile(file, pre_buffer=True, **options)
 
 
@@ -84,7 +84,7 @@ def open_version(name: str) -> Version:
                 f"{name}: no such folder; give a built one, or a repository such as ccvl/ImageNet3D@v1.0.0"
             )
         url = f"hf://datasets/{name}"
-    with _told(name):
+    with _named_errors(name):
         fs, root = fsspec.core.url_to_fs(str(Path(url).expanduser()) if "://" not in url else url)
         fs.invalidate_cache()
         data = fs.cat_file(f"{root}/{MANIFEST}")
@@ -99,7 +99,7 @@ def version_in(folder: str, manifest: Manifest) -> Version:
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
+def _named_errors(where: str) -> Iterator[None]:
     """Say what was being read, and what to do."""
     try:
         yield

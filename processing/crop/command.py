@@ -20,18 +20,20 @@ from pathlib import Path
 
 import ImageNet3D
 from ImageNet3D import SPLITS, Entry, Finding, RawTree, Release, Survey
+from processing.accounts import NAME_TOO_LONG, Account
 from processing.build import shards
 from processing.build.command import count_tasks
 from processing.build.ownership import refuse_a_file
-from processing.built import BuildError, Run, locked, read_run
 from processing.crop import pixels
 from processing.crop.files import HIDDEN, LIST_NAME, MAX_NAME_BYTES, CategoryFiles, clear, written_by_crops
 from processing.crop.npz import npz, npz_fields
 from processing.crop.place import CropOptions
-from processing.ledger import NAME_TOO_LONG, Account, Report, ShardResult, report_of
-from processing.runtime.cluster import joined, there, view_of
+from processing.ledger import Report, ShardResult, report_of
+from processing.run import BuildError, Run, locked, read_run
+from processing.runtime.cluster import connected, on_cluster, shared_view
 from processing.runtime.fingerprint import code_fingerprint
-from processing.runtime.store import Place, files_below, half_written, names_in, place, remove, write_whole
+from processing.runtime.paths import Place, place
+from processing.runtime.store import files_below, half_written, names_in, remove, write_whole
 from processing.runtime.tasks import Task, run
 
 CONFIG = "object_centric"  # whose row rules hold for crops
@@ -94,12 +96,12 @@ def write_crop_tree(
     refuse_a_file(folder)
     if (held := names_in(folder)) and HIDDEN not in held:
         raise BuildError(f"{folder}: holds files that no crop made; name another folder")
-    with joined(scheduler) as client, locked(folder, HIDDEN):
+    with connected(scheduler) as client, locked(folder, HIDDEN):
         survey = ImageNet3D.survey(tree, corrections=corrections)
         work = Run(folder, _key(survey, options), HIDDEN)
         replaced = _prepare(work, options, replace)
         tasks = [*_category_tasks(survey, options, work), *count_tasks(survey, [CONFIG])]
-        results = list(run(tasks, workers, "crop", there(client, view_of(work.file, survey))))
+        results = list(run(tasks, workers, "crop", on_cluster(client, shared_view(work.file, survey))))
         if ImageNet3D.fingerprint(RawTree(raw), None, corrections) != survey.fingerprint:
             clear(work)
             raise BuildError(f"{raw}: changed while it was read; run the same command again to start afresh")

@@ -17,12 +17,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from processing.built import BuildError, Run, states_below
 from processing.ledger import WrittenFile
+from processing.run import BuildError, Run, states_below
+from processing.runtime.paths import Place, StorePath
 from processing.runtime.store import (
     UNFINISHED,
-    Place,
-    StorePath,
     attempt,
     files_below,
     half_written,

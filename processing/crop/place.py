@@ -24,7 +24,7 @@ with these `geometry.project` is the original projection sent through the map.
 from dataclasses import dataclass, replace
 
 from ImageNet3D import ObjectAnnotation
-from processing.ledger import (
+from processing.accounts import (
     BAD_STATUS,
     BEYOND_CROPPING,
     EMPTY_CROP,
@@ -133,7 +133,7 @@ def crop_map(item: ObjectAnnotation, width: int, height: int, options: CropOptio
 
 
 def why_not_cropped(item: ObjectAnnotation, size: tuple[int, int] | None, options: CropOptions) -> str:
-    """The code of the rule, of `ledger.CROP_RULES`, that leaves a posed object without a crop; "" if none.
+    """The code of the rule, of `accounts.CROP_RULES`, that leaves a posed object without a crop; "" if none.
 
     Args:
         size: width and height of the picture, pixels; where None, its crop is taken not to be empty.

@@ -63,8 +63,8 @@ def submission(
     Raises:
         ChoiceError: the commit is not known or not one, or the source is no link.
     """
-    told_repository, told_revision = _told_by(fspath(dataset))
-    revision = revision or told_revision
+    named_repository, named_revision = _named_by(fspath(dataset))
+    revision = revision or named_revision
     if not revision or not _REVISION.fullmatch(revision):
         raise ChoiceError(
             f"--eval-results names the dataset's commit, and {shown(revision or 'none')} is not 40 "
@@ -72,7 +72,7 @@ def submission(
         )
     if source is not None and not re.fullmatch(r"https?://\S+", source):
         raise ChoiceError(f"--source {shown(source)} is no link; give one that begins with https://")
-    return Submission(repository or told_repository or ImageNet3D.REPOSITORY, revision, source)
+    return Submission(repository or named_repository or ImageNet3D.REPOSITORY, revision, source)
 
 
 def check_fits(config: str, split: str, population: str, thresholds: tuple[str, ...]) -> None:
@@ -137,7 +137,7 @@ def _population(report: Report) -> str:
     )
 
 
-def _told_by(dataset: str) -> tuple[str | None, str | None]:
+def _named_by(dataset: str) -> tuple[str | None, str | None]:
     """Return repository and commit that a path tells."""
     if found := _SNAPSHOT.search(dataset):
         return f"{found[1]}/{found[2]}", found[3]

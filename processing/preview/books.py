@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ImageNet3D import LEFT_OUT, NO_POSE, REASONS, Finding
-from processing.ledger import CROP_RULES
+from processing.accounts import CROP_RULES
 
 EXAMPLES = 3  # that are given of each reason
 NO_CROP = "no crop"  # the decision of a rule of object_centric

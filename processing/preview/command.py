@@ -89,7 +89,7 @@ def write_preview(
             posed=statistics.posed[category],
             cards=_some_cards(maker, candidates[category], per_category),
         )
-        for category in _told(sorted(statistics.category_pictures), "pictures", " categories")
+        for category in _with_progress(sorted(statistics.category_pictures), "pictures", " categories")
     ]
     books = None if opened.books is None else _lines(opened.books, opened, maker)
     text = render_page(
@@ -106,7 +106,7 @@ def write_preview(
     return write_output(page, text.encode("utf-8", "replace"), MARK)
 
 
-def _told(things: Sequence[Any], stage: str, unit: str) -> Iterable[Any]:
+def _with_progress(things: Sequence[Any], stage: str, unit: str) -> Iterable[Any]:
     """Things with a progress bar of their own: stages take their time by different things."""
     return tqdm(things, desc=f"preview: {stage}", unit=unit, disable=None)
 
@@ -203,7 +203,7 @@ def _some_cards(maker: CardMaker, candidates: Sequence[Candidate], count: int) -
 def _lines(books: Books, source: Source, maker: CardMaker) -> list[BookLine]:
     """The lines of the books; where an example is an object, with a card that shows it."""
     lines = []
-    for reason in _told(books.reasons(), "examples", " reasons"):
+    for reason in _with_progress(books.reasons(), "examples", " reasons"):
         examples: list[tuple[str, Card | None]] = []
         for example in reason.examples:
             found = source.example(example.image_id, example.object_index) if example.image_id else None

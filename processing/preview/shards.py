@@ -25,9 +25,10 @@ from ImageNet3D import (
     shown,
     shown_error,
 )
+from processing.accounts import label_names
 from processing.built import LEDGER, MANIFEST, Manifest
 from processing.drawing.mesh import Mesh, MeshError, mesh_file, parse_mesh
-from processing.ledger import finding_from_json, label_names
+from processing.ledger import finding_from_json
 from processing.preview.books import Books
 from processing.preview.selection import AnnotatedPicture, RowPlace, Selection
 from processing.runtime.store import paths_matching

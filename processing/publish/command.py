@@ -36,7 +36,7 @@ from processing.publish.repository import (
     Refs,
     Repository,
 )
-from processing.runtime.store import PlaceError, place
+from processing.runtime.paths import PlaceError, place
 from processing.runtime.strict import DamagedError, Field
 
 # Files that are sent together; the progress bar moves on with each batch.

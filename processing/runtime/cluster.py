@@ -25,7 +25,8 @@ import ImageNet3D
 from ImageNet3D import MAX_ANNOTATION_BYTES, RawTree, Survey, Unusable
 from processing.crop import pixels
 from processing.runtime.fingerprint import code_fingerprint
-from processing.runtime.store import Place, attempt
+from processing.runtime.paths import Place
+from processing.runtime.store import attempt
 from processing.runtime.tasks import ClusterError, Elsewhere, Result, Results, Task, WorkerDiedError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class View:
     names: tuple[str, ...] = ()
 
 
-def view_of(file: Place, survey: Survey | None) -> View:
+def shared_view(file: Place, survey: Survey | None) -> View:
     """A file of the folder, and some annotations from all over the release."""
     if survey is None:
         return View(file)
@@ -59,7 +60,7 @@ def view_of(file: Place, survey: Survey | None) -> View:
 
 
 @contextmanager
-def joined(scheduler: str | None) -> "Iterator[Client | None]":
+def connected(scheduler: str | None) -> "Iterator[Client | None]":
     """A connection to a cluster; None without a scheduler.
 
     Args:
@@ -109,7 +110,7 @@ def _address(client: "Client") -> str:
     return str(client.scheduler.address) if client.scheduler else "the scheduler"
 
 
-def there(client: "Client | None", view: View) -> Elsewhere | None:
+def on_cluster(client: "Client | None", view: View) -> Elsewhere | None:
     """The way in which `tasks.run` has a cluster do the work."""
     return None if client is None else partial(_run, client, view)
 
@@ -128,7 +129,7 @@ def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Results
 
     if not client.nthreads():
         tqdm.write(f"{_address(client)}: has no worker; waiting for one", file=sys.stderr)
-    expected, waiting = sight(view), iter(enumerate(tasks))
+    expected, waiting = observed(view), iter(enumerate(tasks))
     running: dict[Future, int] = {}
 
     def begin(count: int) -> "list[Future]":
@@ -203,7 +204,7 @@ def perform(
     """Do a task in a worker, which looks around first if it has not yet.
 
     Args:
-        expected: what it must see, as of `sight`.
+        expected: what it must see, as of `observed`.
 
     Raises:
         ClusterError: if this process sees anything else.
@@ -223,7 +224,7 @@ def _look_around(view: View, expected: Mapping[str, str]) -> None:
     key = tuple(expected.items())
     if key in _alike:
         return
-    seen = sight(view)
+    seen = observed(view)
     for what, state in expected.items():
         if seen[what] != state:
             raise ClusterError(
@@ -241,7 +242,7 @@ def _remedy(what: str, view: View) -> str:
     return "install the same on all machines"
 
 
-def sight(view: View) -> dict[str, str]:
+def observed(view: View) -> dict[str, str]:
     """What this process sees of all that a result depends on: what -> its state."""
     seen = {"the code of ImageNet3D": code_fingerprint()[:12], **_versions()}
     try:

@@ -8,7 +8,10 @@ from pathlib import Path
 import ImageNet3D
 
 # What is written about the data (card, figures), checks and pages change no shard.
-_DECIDE_BYTES = ("geometry.py", "configs.py", "built.py", "ledger.py", "build", "crop", "drawing", "runtime")
+_DECIDE_BYTES = (
+    *("geometry.py", "configs.py", "built.py", "run.py", "ledger.py", "accounts.py"),
+    *("build", "crop", "drawing", "runtime"),
+)
 
 
 def code_fingerprint() -> str:

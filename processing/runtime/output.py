@@ -12,7 +12,8 @@ import re
 import stat
 from pathlib import Path
 
-from processing.runtime.store import PlaceError, write_whole
+from processing.runtime.paths import PlaceError
+from processing.runtime.store import write_whole
 
 _LOOKED_AT = 2**16  # bytes at either end of a file, in which its mark has to be
 _OWN_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")

@@ -1,7 +1,4 @@
-"""Where a dataset stands: a folder of this machine, or one of any file system that fsspec knows.
-
-A place of this machine is a `pathlib.Path`. Any other is a `StorePath`, named by an fsspec URL such as
-s3://bucket/ImageNet3D; it has the few methods of Path whose promises all of them can keep.
+"""Files of a place, on this machine or on a store: written whole, listed, read and removed.
 
 A file is written to a temporary one of this machine, and hashed there. On a disk that is beside its place: it
 is flushed and renamed, and has its name only when it is whole. To a store it is sent then; S3 and Google give
@@ -26,151 +23,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ImageNet3D import shown_error
+from processing.runtime.paths import Place, StoreError, StorePath, has_names_only, named_errors
 
 UNFINISHED = ".unfinished"  # the ending of a hidden file that a killed process may leave behind
 _HALF_WRITTEN = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(UNFINISHED)}")
-
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}  # that have a protocol's package
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:://|::)")
-
-
-class PlaceError(ValueError):
-    """A place cannot be used at all; the message says what to do."""
-
-    exit_code = 2
-
-
-class StoreError(OSError):
-    """A store refused or failed, after every repetition; the message names the file and the remedy."""
-
-
-@dataclass(frozen=True)
-class StorePath:
-    """A file or folder that is not of this machine. It can be sent to other processes and machines.
-
-    Attributes:
-        url: any fsspec URL, without a slash at its end.
-    """
-
-    url: str
-
-    @property
-    def fs(self) -> fsspec.AbstractFileSystem:
-        """The file system: one for each process and thread, which is not to remember what it listed."""
-        fs = fsspec.core.url_to_fs(self.url)[0]
-        fs.invalidate_cache()
-        return fs
-
-    @property
-    def location(self) -> str:
-        """The path inside the file system."""
-        return fsspec.get_filesystem_class(self.url.partition("://")[0])._strip_protocol(self.url)
-
-    def __str__(self) -> str:
-        return self.url
-
-    def __truediv__(self, path: str) -> "StorePath":
-        return StorePath(f"{self.url}/{path}")
-
-    @property
-    def name(self) -> str:
-        """The last part."""
-        return self.url.rsplit("/", 1)[-1]
-
-    def is_file(self) -> bool:
-        """Whether there is such a file."""
-        return state_of(self) is not None
-
-    def read_bytes(self) -> bytes:
-        """The content of a file."""
-        with told(self):
-            return self.fs.cat_file(self.location)
-
-    def read_text(self, encoding: str = "utf-8") -> str:
-        """The content of a file of text."""
-        return self.read_bytes().decode(encoding)
-
-    def unlink(self, missing_ok: bool = False) -> None:
-        """Remove a file."""
-        with told(self):
-            try:
-                self.fs.rm_file(self.location)
-            except FileNotFoundError:
-                if not missing_ok:
-                    raise
-
-
-Place = Path | StorePath
-
-
-def place(where: str | os.PathLike[str] | StorePath) -> Place:
-    """The place that a path or fsspec URL names; nothing is looked up.
-
-    Raises:
-        PlaceError: for a name that cannot be used, a file system that is not installed, or the Hub's.
-    """
-    if isinstance(where, StorePath):
-        return where
-    text = os.fspath(where)
-    if "\0" in text or not _is_unicode(text):
-        raise PlaceError(f"{text!a}: is no UTF-8, which not all libraries can open; name another folder")
-    if (match := _URL.match(text)) is None:
-        path = Path(text)
-        with suppress(RuntimeError):  # nobody of that name: then it is the name of a folder
-            path = path.expanduser()
-        return path.absolute()  # the workers of a cluster are in folders of their own
-    protocol, rest = match[1], text[match.end() :]
-    if protocol in ("file", "local"):
-        return Path(fsspec.core.url_to_fs(text)[1])
-    if protocol == "hf":
-        raise PlaceError(
-            f"{text}: every file written would be a commit there; build, verify and crop a folder of this "
-            "machine, and `publish` a built one"
-        )
-    if "::" in text:
-        raise PlaceError(f"{text}: name the folder itself, not one inside of something else")
-    if not rest.strip("/"):
-        raise PlaceError(f"{text}: name a folder, such as {protocol}://bucket/ImageNet3D")
-    if re.search(r"[?#]|(^|/)\.{1,2}(/|$)|//", rest.strip("/")):
-        raise PlaceError(f"{text}: a folder on a store has no ?, #, //, . or .. in its name; name it plainly")
-    try:
-        fsspec.get_filesystem_class(protocol)
-    except ImportError as error:
-        extra = f'pip install "imagenet3d-datasets[{_EXTRAS[protocol]}]"' if protocol in _EXTRAS else error
-        raise PlaceError(f"{text}: needs a package that is not installed: {extra}") from error
-    except ValueError as error:
-        raise PlaceError(f"{text}: {error}; name a folder, or the URL of one") from error
-    return StorePath(text.rstrip("/"))
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        return bool(text.encode()) or not text
-    except UnicodeEncodeError:
-        return False
-
-
-@contextmanager
-def told(path: Place, missing_too: bool = False) -> Iterator[None]:
-    """Name the file and the remedy where a store only says what went wrong.
-
-    Args:
-        missing_too: also where something is not there, as a bucket to write to.
-    """
-    try:
-        yield
-    except Exception as error:  # packages for stores fail in ways of their own
-        missing = isinstance(error, FileNotFoundError) and not missing_too
-        if isinstance(path, Path) or isinstance(error, StoreError) or missing:
-            raise
-        if isinstance(error, NotImplementedError):
-            what, remedy = "this cannot be done there", "name a folder that can be written and listed"
-        elif isinstance(error, PermissionError | FileNotFoundError):
-            what, remedy = shown_error(error), "check the address, the credentials and what they allow"
-        else:
-            what, remedy = shown_error(error), "also when asked again; run the same command again to go on"
-        raise StoreError(f"{path}: {what}; {remedy}") from error
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -241,7 +97,7 @@ class NewFile:
             _give_name(self._aside, self._path)
         else:
             self._stream.close()
-            with told(self._path, missing_too=True):
+            with named_errors(self._path, missing_too=True):
                 _make_folder(self._path)
                 self._path.fs.put_file(str(self._aside), self._path.location)
             self._aside.unlink()
@@ -273,18 +129,14 @@ def _give_name(temporary: Path, final: Path) -> None:
 
 def _make_folder(path: StorePath) -> None:
     """The folder of a file, where folders are more than names: elsewhere this asks for nothing."""
-    if not _has_names_only(path):
+    if not has_names_only(path):
         path.fs.makedirs(path.fs._parent(path.location), exist_ok=True)
-
-
-def _has_names_only(path: StorePath) -> bool:
-    return path.url.partition("://")[0] in _EXTRAS
 
 
 def write_whole(path: Place, data: bytes) -> None:
     """Write a small file; on a disk, S3 and Google its name never stands for half of it."""
     if isinstance(path, StorePath):
-        with told(path, missing_too=True):
+        with named_errors(path, missing_too=True):
             _make_folder(path)
             path.fs.pipe_file(path.location, data)
         return
@@ -298,7 +150,7 @@ def write_whole(path: Place, data: bytes) -> None:
 
 def write_all(folder: StorePath, files: Mapping[str, bytes]) -> None:
     """Write files of a store's folder, side by side where the file system can, each as `write_whole` does."""
-    with told(folder, missing_too=True):
+    with named_errors(folder, missing_too=True):
         for name in {name.rpartition("/")[0]: name for name in files}.values():
             _make_folder(folder / name)
         folder.fs.pipe({(folder / name).location: data for name, data in files.items()})
@@ -338,7 +190,7 @@ def files_below(folder: Place) -> dict[str, FileState]:
     """
     if isinstance(folder, Path):
         return dict(sorted(_local_files(folder)))
-    with told(folder):
+    with named_errors(folder):
         location = folder.location
         found = folder.fs.find(location, detail=True)
     return {
@@ -411,7 +263,7 @@ def state_of(path: Place) -> FileState | None:
     try:
         if isinstance(path, Path):
             return FileState(path.stat().st_size)
-        with told(path):
+        with named_errors(path):
             return FileState.of(path.fs.info(path.location))
     except FileNotFoundError:
         return None
@@ -422,7 +274,7 @@ def names_in(folder: Place) -> list[str]:
     try:
         if isinstance(folder, Path):
             return sorted(path.name for path in folder.iterdir())
-        with told(folder):
+        with named_errors(folder):
             found = folder.fs.ls(folder.location, detail=False)
     except FileNotFoundError:
         return []
@@ -446,7 +298,7 @@ def read_all(folder: Place, names: Sequence[str]) -> list[bytes]:
     """The contents of small files of a folder, fetched side by side from a store."""
     if isinstance(folder, Path):
         return [(folder / name).read_bytes() for name in names]
-    with told(folder):
+    with named_errors(folder):
         locations = [(folder / name).location for name in names]
         return folder.fs.cat_ranges(locations, None, None, on_error="raise")
 
@@ -457,7 +309,7 @@ def opened(path: Place) -> Iterator[str | BinaryIO]:
     if isinstance(path, Path):
         yield str(path)
         return
-    with told(path), path.fs.open(path.location, "rb", cache_type="none") as stream:
+    with named_errors(path), path.fs.open(path.location, "rb", cache_type="none") as stream:
         yield stream
 
 
@@ -483,7 +335,7 @@ def on_this_machine(folder: Place, names: Iterable[str]) -> Iterator[Path]:
                 raise StoreError(f"{folder}: lists {name!r}, which is no file in it; build the folder again")
             copy = Path(temporary, name)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError), told(folder / name):
+            with suppress(FileNotFoundError), named_errors(folder / name):
                 folder.fs.get_file((folder / name).location, str(copy))
         yield Path(temporary)
 
@@ -518,7 +370,7 @@ def _delete(folder: StorePath, names: Sequence[str]) -> None:
     """Remove files that are there; a store is asked once for a thousand of them."""
     locations = [(folder / name).location for name in names]
     patterns = [at for at in locations if re.search(r"[*?[]", at)]  # fsspec would expand them
-    with told(folder):
+    with named_errors(folder):
         if plain := [at for at in locations if at not in patterns]:
             folder.fs.rm(plain)
         for at in patterns:

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tabulate import tabulate
 
+from processing.accounts import CategoryCounts
 from processing.configs import DERIVED_TABLES
-from processing.ledger import CategoryCounts
 
 _AGAIN = "run the same build again, or download the file again: it is not as it was written"
 _ANEW = "remove the folder and build it anew, or download it again"

@@ -19,8 +19,9 @@ from ImageNet3D import RawTree, ReleaseError, Survey
 from processing.build.plan import LEFT_OUT_BATCH
 from processing.built import CORRECTIONS, MANIFEST, Built, UnfinishedError, read_built
 from processing.configs import PICTURE_TABLES, REFERENCE_TABLES
-from processing.runtime.cluster import joined, there, view_of
-from processing.runtime.store import Place, place, read_columns
+from processing.runtime.cluster import connected, on_cluster, shared_view
+from processing.runtime.paths import Place, place
+from processing.runtime.store import read_columns
 from processing.runtime.strict import DamagedError
 from processing.runtime.tasks import Task, run
 from processing.verify.checks import Problem, ShardFacts
@@ -77,8 +78,8 @@ def verify(
         return [Problem(str(folder), "bookkeeping_damaged", str(error))]
     manifest = built.manifest
     survey = _survey(built, raw, captions) if raw is not None else None
-    with joined(scheduler) as client:
-        elsewhere = there(client, view_of(built.folder / MANIFEST, survey))
+    with connected(scheduler) as client:
+        elsewhere = on_cluster(client, shared_view(built.folder / MANIFEST, survey))
         facts: list[ShardFacts] = list(run(_tasks(built, survey), workers, "verify", elsewhere))
     seen = _all_seen(facts)
     tables = manifest.tables

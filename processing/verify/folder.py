@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import datasets
 from huggingface_hub import DatasetCard
 
+from processing.accounts import label_names
 from processing.built import CARD, CROISSANT, LEDGER, MANIFEST, RUN, SHARD_NAME, Built, finding_counts
 from processing.configs import (
     ALL_TABLES,
@@ -17,7 +18,6 @@ from processing.configs import (
     config_features,
     table_of,
 )
-from processing.ledger import label_names
 from processing.runtime.strict import DamagedError, Field
 from processing.verify.checks import VIEWER_PAGE_BYTES, VIEWER_PAGE_ROWS, Problem, ShardFacts
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ImageNet3D import KNOWN_CATEGORIES, LEFT_OUT, Finding, Release, Survey
+from processing.accounts import CategoryCounts, label_names
 from processing.build import cad, categories
 from processing.build.cad import MeshEntry
 from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
@@ -18,8 +19,8 @@ from processing.built import Listed
 from processing.configs import CATEGORY_COUNTS
 from processing.drawing import thumbnail
 from processing.drawing.mesh import MeshError, parse_mesh
-from processing.ledger import CategoryCounts, label_names
-from processing.runtime.store import Place, on_this_machine
+from processing.runtime.paths import Place
+from processing.runtime.store import on_this_machine
 from processing.verify.checks import Problem, ShardFacts
 from processing.verify.raw import differences, look_alike, without_dictionaries
 from processing.verify.shard import check_checksum, decode, open_shard, unreadable, viewer_values

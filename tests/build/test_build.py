@@ -17,11 +17,12 @@ from raw_tree import TOP, RawTreeWriter, an_object, encoded, npz
 
 from ImageNet3D import REASONS, ReleaseError
 from processing.__main__ import main
+from processing.accounts import NO_CAPTION, Account, Books, UnbalancedBooksError
 from processing.build.command import NO_CAPTIONS, build
 from processing.build.plan import MAX_ROW_GROUP_PICTURES, ROW_GROUP_BYTES
-from processing.built import BOOKKEEPING, BuildError, read_manifest
+from processing.built import BOOKKEEPING, read_manifest
 from processing.configs import PUBLISHED_CONFIGS, REFERENCE_TABLES
-from processing.ledger import NO_CAPTION, Account, Books, UnbalancedBooksError
+from processing.run import BuildError
 
 
 def published(folder: Path) -> dict[str, bytes]:

@@ -21,20 +21,13 @@ from raw_tree import RawTreeWriter, an_object, encoded
 from processing import built
 from processing.__main__ import main
 from processing.build.command import NO_CAPTIONS, build
-from processing.built import (
-    BuildError,
-    Manifest,
-    NotBuiltError,
-    Run,
-    UnfinishedError,
-    read_built,
-    read_manifest,
-    strangers,
-)
+from processing.built import Manifest, NotBuiltError, UnfinishedError, read_built, read_manifest
 from processing.card import pages
 from processing.ledger import ShardResult
+from processing.run import BuildError, Run, strangers
 from processing.runtime import tasks
-from processing.runtime.store import PlaceError, StoreError, files_below, place
+from processing.runtime.paths import PlaceError, StoreError, place
+from processing.runtime.store import files_below
 from processing.runtime.strict import DamagedError, Field, is_plain_path
 from processing.verify.command import verify
 

@@ -20,12 +20,12 @@ from raw_tree import MESH, TOP, RawTreeWriter, zip_of
 from reference import read_off
 
 from ImageNet3D import CATEGORIES, REASONS
+from processing.accounts import label_names
 from processing.build.command import build
 from processing.build.references import _cut, _row_groups
 from processing.drawing import mesh as meshes
 from processing.drawing.mesh import Mesh, glb_bytes, parse_mesh
 from processing.drawing.thumbnail import thumbnail
-from processing.ledger import label_names
 from processing.preview.command import open_source
 from processing.verify.command import verify
 

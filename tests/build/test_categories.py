@@ -13,9 +13,9 @@ from raw_tree import RawTreeWriter, an_object
 from reference import reference_categories, reference_rows
 
 from ImageNet3D import CATEGORIES, CATEGORY_IDS
+from processing.accounts import Account
 from processing.build import shards
 from processing.build.command import build
-from processing.ledger import Account
 
 FILE = "categories/train-00000-of-00001.parquet"
 

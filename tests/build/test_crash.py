@@ -24,7 +24,7 @@ from raw_tree import RawTreeWriter, an_object
 from processing.build import command as building
 from processing.build import plan, shards
 from processing.build.command import build
-from processing.built import BuildError
+from processing.run import BuildError
 from processing.runtime import store
 from processing.runtime.tasks import Task
 

@@ -21,7 +21,7 @@ from processing.build.command import build
 from processing.compare.command import Changes, Difference, Turn, compare
 from processing.compare.version import open_version
 from processing.geometry import rotation_error, rotation_from_viewpoint
-from processing.runtime.store import PlaceError
+from processing.runtime.paths import PlaceError
 
 pytestmark = pytest.mark.slow
 

@@ -16,12 +16,12 @@ from raw_tree import RawTreeWriter, an_object
 
 import ImageNet3D
 from ImageNet3D import RawTree
-from processing.built import BuildError, Run, read_run
+from processing.accounts import CROP_RULES, NAME_TOO_LONG
 from processing.crop.command import write_category, write_crop_tree
 from processing.crop.files import HIDDEN
 from processing.crop.npz import npz
 from processing.crop.place import CropOptions
-from processing.ledger import CROP_RULES, NAME_TOO_LONG
+from processing.run import BuildError, Run, read_run
 from processing.runtime.store import half_written
 from processing.runtime.strict import DamagedError
 

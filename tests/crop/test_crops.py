@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ImageNet3D import Annotation, Entry, ObjectAnnotation, Picture
+from processing.accounts import CROP_RULES
 from processing.crop.pixels import Pixels, crop, crops, decode
 from processing.crop.place import CropMap, CropOptions, crop_map, why_not_cropped
 from processing.geometry import project, rotation_from_viewpoint
-from processing.ledger import CROP_RULES
 
 GOOD = {"azimuth": 0.4, "elevation": 0.3, "theta": 0.1, "viewport": 3000.0, "object_status": "good"}
 

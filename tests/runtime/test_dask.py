@@ -24,12 +24,13 @@ from ImageNet3D import RawTree
 from processing.build import shards
 from processing.build.command import build
 from processing.build.plan import plan_shards
-from processing.built import RUN, ReplacedError, Run, read_run
+from processing.built import RUN
 from processing.crop import command as crop_tree
 from processing.crop.command import write_crop_tree
 from processing.crop.place import CropOptions
+from processing.run import ReplacedError, Run, read_run
 from processing.runtime import store
-from processing.runtime.cluster import joined, sight, there, view_of
+from processing.runtime.cluster import connected, observed, on_cluster, shared_view
 from processing.runtime.store import half_written
 from processing.runtime.tasks import ClusterError, Task, WorkerDiedError, run
 from processing.sample.command import write_sample
@@ -194,8 +195,10 @@ class TestSameBytes:
     def test_results_in_the_order_of_the_tasks(self, cluster: str, built_sample: Path) -> None:
         """Many more than are on their way at a time, the first of them the slowest."""
         tasks = [Task(nap, (number,), 1, str(number)) for number in range(200)]
-        with joined(cluster) as client:
-            results = list(run(tasks, None, "test", there(client, view_of(built_sample / RUN, None))))
+        with connected(cluster) as client:
+            results = list(
+                run(tasks, None, "test", on_cluster(client, shared_view(built_sample / RUN, None)))
+            )
         assert results == list(range(200))
 
     @pytest.mark.parametrize(("function", "error"), [(too_deep, "recursion"), (int, "invalid literal")])
@@ -203,8 +206,8 @@ class TestSameBytes:
         self, cluster: str, built_sample: Path, function: Callable[..., int], error: str
     ) -> None:
         tasks = [Task(function, ("x" if function is int else 0,), 1, "the task")]
-        with joined(cluster) as client, pytest.raises((ValueError, RuntimeError), match=error):
-            list(run(tasks, None, "test", there(client, view_of(built_sample / RUN, None))))
+        with connected(cluster) as client, pytest.raises((ValueError, RuntimeError), match=error):
+            list(run(tasks, None, "test", on_cluster(client, shared_view(built_sample / RUN, None))))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -277,13 +280,15 @@ class TestWorkers:
         with (
             a_scheduler(tmp_path) as (file, _),
             a_worker(file),
-            joined(file) as client,
+            connected(file) as client,
             ExitStack() as second,
         ):
             second.enter_context(a_worker(file))
             client.wait_for_workers(2)
             threading.Timer(1, second.close).start()
-            results = list(run(tasks, None, "test", there(client, view_of(built_sample / RUN, None))))
+            results = list(
+                run(tasks, None, "test", on_cluster(client, shared_view(built_sample / RUN, None)))
+            )
         assert results == [None] * 4
 
     def test_all_that_get_a_task_die(self, sample_folder: Path, built_sample: Path, tmp_path: Path) -> None:
@@ -425,7 +430,7 @@ class TestView:
 
     def test_every_remedy(self, sample_folder: Path, built_sample: Path) -> None:
         survey = ImageNet3D.survey(RawTree(str(sample_folder)))
-        seen = sight(view_of(built_sample / RUN, survey))
+        seen = observed(shared_view(built_sample / RUN, survey))
         assert {"pyarrow", "the code of ImageNet3D", str(built_sample / RUN)} < seen.keys()
         assert sum(what.startswith(str(sample_folder)) for what in seen) >= 8
 

@@ -11,7 +11,7 @@ from raw_tree import RawTreeWriter
 
 from processing.build.command import build
 from processing.runtime import store
-from processing.runtime.store import place
+from processing.runtime.paths import place
 from processing.verify.command import verify
 
 pytestmark = pytest.mark.slow

@@ -36,12 +36,12 @@ from ImageNet3D import (
 )
 from processing.build import command as building
 from processing.build.command import build
-from processing.built import BuildError
 from processing.crop.command import write_crop_tree
 from processing.crop.place import CropOptions
 from processing.evaluate.truth import read_truth
 from processing.preview.command import write_preview
-from processing.runtime.store import PlaceError, StoreError
+from processing.run import BuildError
+from processing.runtime.paths import PlaceError, StoreError
 from processing.verify.command import verify
 
 pytestmark = pytest.mark.slow

@@ -22,7 +22,7 @@ from conftest import PROJECT
 from object_store import ObjectStore
 
 from processing.runtime import store
-from processing.runtime.store import PlaceError, StoreError, StorePath, place
+from processing.runtime.paths import PlaceError, StoreError, StorePath, place
 
 pytestmark = pytest.mark.slow
 
