@@ -277,11 +277,8 @@ class ImageNet3DConfig(datasets.BuilderConfig):
             state = fingerprint(RawTree(self.data_dir), self.captions, self.corrections)
         else:
             self.revision = find_revision(self.raw_revision)
-            state = self.revision.commit
-            if self.captions is not None:
-                state += f"-{_captions_fingerprint(caption_files_of(self.captions))}"
-            if self.corrections:
-                state += f"-{_corrections_digest(read_corrections(self.corrections))}"
+            files = {} if self.captions is None else caption_files_of(self.captions)
+            state = _fingerprint(self.revision.commit, files, read_corrections(self.corrections))
         self.fingerprint = f"{code}-{state}"
         return super().create_config_id({**config_kwargs, "fingerprint": self.fingerprint}, custom_features)
 
@@ -496,18 +493,33 @@ def rows(config: str, pictures: Sequence[Picture], release: Release) -> pa.Table
     """
     pictures = [p for p in pictures if has_rows(config, p.entry, p.annotation)]
     labels = {name: label for label, name in enumerate(release.categories)}
-    if config == "classification":
-        columns = _classification_columns(pictures, labels)
-    elif config == "captions":
-        columns = _caption_columns(pictures, labels, release.category_captions)
-    else:
-        columns = _pose_columns(pictures, labels)
+    of_picture: dict[str, Callable[[Picture], Any]] = {
+        "image_id": lambda p: p.entry.image_id,
+        "width": lambda p: p.width,
+        "height": lambda p: p.height,
+        "category": lambda p: labels[p.entry.category],
+        "known": lambda p: p.entry.known,
+        "label": lambda p: labels[p.entry.category],
+        "num_objects": lambda p: p.annotation.num_objects,
+        "caption": lambda p: p.entry.caption,
+        "category_caption": lambda p: release.category_captions.get(p.entry.category),
+        "objects": lambda p: [_object_values(item) for item in p.annotation.objects],
+    }
     schema = pa.schema(list(config_features(config, release.categories).arrow_schema))
-    return pa.Table.from_arrays([_array(columns[f.name], f.type) for f in schema], schema=schema)
+    objects: list[dict[str, Any]] = []
+    if "azimuth" in schema.names:  # a row is an object
+        pairs = [(p, item) for p in pictures for item in p.annotation.objects if item.posed]
+        pictures = [p for p, _ in pairs]
+        objects = [_object_values(item) for _, item in pairs]
 
+    def column(field: pa.Field) -> pa.Array:
+        if field.name == "image":
+            return _image_array(pictures)
+        if (value := of_picture.get(field.name)) is not None:
+            return pa.array([value(p) for p in pictures], field.type)
+        return pa.array([values[field.name] for values in objects], field.type)
 
-def _array(values: Any, kind: pa.DataType) -> pa.Array:
-    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+    return pa.Table.from_arrays([column(field) for field in schema], schema=schema)
 
 
 def _image_array(pictures: Sequence[Picture]) -> pa.Array:
@@ -517,58 +529,11 @@ def _image_array(pictures: Sequence[Picture]) -> pa.Array:
     return pa.StructArray.from_arrays([data, names], ["bytes", "path"])
 
 
-def _pose_columns(pictures: Sequence[Picture], labels: Mapping[str, int]) -> dict[str, Any]:
-    pairs = [(p, item) for p in pictures for item in p.annotation.objects if item.posed]
-    owners = [p for p, _ in pairs]
-    columns = {name: [_object_value(item, name) for _, item in pairs] for name in _object_features()}
-    return {
-        **columns,
-        "image": _image_array(owners),
-        "image_id": [p.entry.image_id for p in owners],
-        "width": [p.width for p in owners],
-        "height": [p.height for p in owners],
-        "category": [labels[p.entry.category] for p in owners],
-        "known": [p.entry.known for p in owners],
-    }
-
-
-def _classification_columns(pictures: Sequence[Picture], labels: Mapping[str, int]) -> dict[str, Any]:
-    return {
-        "image": _image_array(pictures),
-        "label": [labels[p.entry.category] for p in pictures],
-        "image_id": [p.entry.image_id for p in pictures],
-        "width": [p.width for p in pictures],
-        "height": [p.height for p in pictures],
-        "num_objects": [p.annotation.num_objects for p in pictures],
-    }
-
-
-def _caption_columns(
-    pictures: Sequence[Picture], labels: Mapping[str, int], category_captions: Mapping[str, str]
-) -> dict[str, Any]:
-    names = tuple(_object_features())
-    return {
-        "image": _image_array(pictures),
-        "image_id": [p.entry.image_id for p in pictures],
-        "category": [labels[p.entry.category] for p in pictures],
-        "caption": [p.entry.caption for p in pictures],
-        "category_caption": [category_captions.get(p.entry.category) for p in pictures],
-        "width": [p.width for p in pictures],
-        "height": [p.height for p in pictures],
-        "objects": [
-            [{name: _object_value(item, name) for name in names} for item in p.annotation.objects]
-            for p in pictures
-        ],
-    }
-
-
-def _object_value(item: ObjectAnnotation, name: str) -> Any:
-    """The value of an object's column."""
-    if name == "object_index":
-        return item.index
-    if name == "object_status":
-        return None if item.object_status is None else OBJECT_STATUS.index(item.object_status)
-    return getattr(item, name)
+def _object_values(item: ObjectAnnotation) -> dict[str, Any]:
+    """The columns of an object."""
+    status = None if item.object_status is None else OBJECT_STATUS.index(item.object_status)
+    own = {name: getattr(item, name) for name in ("bbox", *POSE_FIELDS, "cad_index", "dense")}
+    return {"object_index": item.index, **own, "object_status": status}
 
 
 def read_pictures(
@@ -773,7 +738,7 @@ def survey(
     _check_corrections(release, (entry for split in entries.values() for entry in split), by_image)
     release = replace(release, corrections=by_image)
     has_captions = any(entry.captioned for of_split in entries.values() for entry in of_split)
-    whole = _fingerprint(listing, files, corrected)
+    whole = _fingerprint(listing.fingerprint, files, corrected)
     return Survey(release, entries, tuple(left_out), tuple(findings), whole, has_captions, corrected)
 
 
@@ -811,19 +776,15 @@ def fingerprint(tree: RawTree, captions: str | None = None, corrections: str | S
     """
     listing = tree.listing()
     files = caption_files(tree, listing, captions)
-    return _fingerprint(listing, files, read_corrections(corrections))
+    return _fingerprint(listing.fingerprint, files, read_corrections(corrections))
 
 
-def _fingerprint(listing: Listing, captions: Mapping[str, bytes], corrections: Sequence[Correction]) -> str:
-    parts = [listing.fingerprint, _captions_fingerprint(captions)]
-    return "-".join([*parts, *([_corrections_digest(corrections)] if corrections else [])])
-
-
-def _captions_fingerprint(files: Mapping[str, bytes]) -> str:
+def _fingerprint(tree: str, captions: Mapping[str, bytes], corrections: Sequence[Correction]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for name, data in sorted(files.items()):
+    for name, data in sorted(captions.items()):
         digest.update(f"{name}\0{len(data)}\n".encode("utf-8", "surrogateescape") + data)
-    return digest.hexdigest() if files else "no-captions"
+    parts = [tree, digest.hexdigest() if captions else "no-captions"]
+    return "-".join([*parts, *([_corrections_digest(corrections)] if corrections else [])])
 
 
 def _size(listing: Listing, name: str) -> int:
@@ -2916,11 +2877,9 @@ class _RemoteFile(io.RawIOBase):
         self._data = b""
 
     def seekable(self) -> bool:
-        """As of a file."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of a file."""
         at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         if at < 0:
             raise ValueError("a position before the beginning")
