@@ -1267,7 +1267,7 @@ class _Array(_Inert):
 
 
 class _Scalar(_Array):
-    """Stands for a number or text of numpy, where its type is to be known."""
+    """Stands for a number or text of numpy."""
 
     __slots__ = ()
     is_scalar: ClassVar = True
@@ -1296,19 +1296,12 @@ def _reconstruct(kind: object, shape: object, code: object) -> _Array:
     return _Array()
 
 
-def _scalar(dtype: object, data: object = b"") -> Any:
-    if type(dtype) is not _Dtype:
+def _scalar(dtype: object, data: object = b"") -> _Scalar:
+    if not isinstance(dtype, _Dtype):
         raise pickle.UnpicklingError("scalar")
-    return dtype.values(data, 1)[0]
+    return _Scalar((), dtype.values(data, 1), dtype.code)
 
 
-def _typed_scalar(dtype: object, data: object = b"") -> _Scalar:
-    value = _scalar(dtype, data)
-    assert isinstance(dtype, _Dtype)  # _scalar takes nothing else
-    return _Scalar((), [value], dtype.code)
-
-
-_TYPED_SCALAR = _Global(_typed_scalar)
 _GLOBALS: Mapping[tuple[str, str], _Global] = MappingProxyType(
     {
         ("numpy", "ndarray"): _NDARRAY,
@@ -1330,10 +1323,6 @@ class AnnotationUnpickler(pickle._Unpickler):
     Names resolve to the inert stand-ins above, so no code of numpy or of anything else is reached. Opcodes
     are those that `numpy.savez` of version 1 or 2 writes for such data. The base is the pure Python reader,
     because the compiled one lets a file of 20 bytes claim gigabytes for its memo.
-
-    Args:
-        file: with the pickle.
-        typed: numpy's numbers and texts come as `_Scalar`, so that their type is known, too.
     """
 
     # Members of the base that type checkers do not know of, for it is not documented.
@@ -1345,10 +1334,6 @@ class AnnotationUnpickler(pickle._Unpickler):
     pop_mark: Callable[[], list[Any]]
     _file_read: Callable[[int], bytes]
     _file_readline: Callable[[], bytes]
-
-    def __init__(self, file: io.BytesIO, typed: bool = False) -> None:
-        super().__init__(file)
-        self.typed = typed
 
     _OPCODES = (
         "PROTO FRAME STOP MARK MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET NONE NEWTRUE NEWFALSE BININT "
@@ -1387,7 +1372,7 @@ class AnnotationUnpickler(pickle._Unpickler):
         """The stand-in of a name; ForbiddenPickle for any other."""
         if (known := _GLOBALS.get((module, name))) is None:
             raise ForbiddenPickle(f"{module}.{name}")
-        return _TYPED_SCALAR if self.typed and name == "scalar" else known
+        return known
 
     def _reduce(self) -> None:
         self._charge()
@@ -1406,18 +1391,19 @@ class AnnotationUnpickler(pickle._Unpickler):
             raise pickle.UnpicklingError("array data is repeated")
 
     def _set_items(self) -> None:
-        """Text keys only: chosen integers would all fall into one hash bucket and take quadratic time."""
         items = self.pop_mark()
-        self._fill(dict(zip(items[::2], items[1::2], strict=True)) if _all_text(items[::2]) else None)
+        self._fill(items[::2], items[1::2])
 
     def _set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        self._fill({key: value} if _all_text([key]) else None)
+        self._fill([key], [value])
 
-    def _fill(self, items: dict[str, Any] | None) -> None:
-        if items is None or type(self.stack[-1]) is not dict:
+    def _fill(self, keys: Sequence[object], values: Sequence[object]) -> None:
+        """Text keys only: chosen integers would all fall into one hash bucket and take quadratic time."""
+        keys = [key if type(key) is str else _single(key) for key in keys]
+        if type(self.stack[-1]) is not dict or not all(type(key) is str for key in keys):
             raise pickle.UnpicklingError("dict key")
-        self.stack[-1].update(items)
+        self.stack[-1].update(zip(keys, values, strict=True))
 
     dispatch[pickle.FRAME[0]] = _frame
     dispatch[pickle.SETITEMS[0]] = _set_items
@@ -1426,23 +1412,16 @@ class AnnotationUnpickler(pickle._Unpickler):
     dispatch[pickle.BUILD[0]] = _build
 
 
-def _all_text(keys: Sequence[object]) -> bool:
-    return all(type(key) is str for key in keys)
-
-
 _NPY_HEADER = re.compile(
     rb"\{'descr': '([^']{1,20})', 'fortran_order': (?:False|True), 'shape': \((\d{1,9}),\), \} *\n"
 )
 
 
-def read_annotation_bytes(data: bytes, typed: bool = False) -> list[Any]:
+def read_annotation_bytes(data: bytes) -> list[Any]:
     """The raw objects of an .npz file, without executing anything.
 
-    Args:
-        typed: as of `AnnotationUnpickler`.
-
     Returns:
-        What the array "annotations" holds, one item an object; arrays are inert stand-ins.
+        What the array "annotations" holds, one item an object; numpy's values are inert stand-ins.
 
     Raises:
         Unusable: with an `annotation_…` code.
@@ -1461,7 +1440,7 @@ def read_annotation_bytes(data: bytes, typed: bool = False) -> list[Any]:
             return []  # numpy's array of an empty list is of floats
         raise Unusable("annotation_not_array", f"array of {shown(header[1].decode('latin-1'))}")
     try:
-        array = AnnotationUnpickler(io.BytesIO(npy[start + length :]), typed).load()
+        array = AnnotationUnpickler(io.BytesIO(npy[start + length :])).load()
     except ForbiddenPickle as error:
         raise Unusable("annotation_forbidden", shown(str(error))) from error
     except KeyError as error:  # an opcode outside the list
@@ -1507,7 +1486,7 @@ def read_annotation(release: Release, entry: Entry, findings: list[Finding]) -> 
     return check_objects(release, entry, raw, findings)
 
 
-def read_raw_objects(release: Release, entry: Entry, typed: bool = False) -> list[Any]:
+def read_raw_objects(release: Release, entry: Entry) -> list[Any]:
     """What one annotation file holds, unchecked; see `read_annotation_bytes`.
 
     Raises:
@@ -1517,7 +1496,7 @@ def read_raw_objects(release: Release, entry: Entry, typed: bool = False) -> lis
         data = release.tree.read(entry.annotation_file, MAX_ANNOTATION_BYTES, "annotation_too_large")
     except FileNotFoundError:
         raise Unusable("annotation_missing") from None
-    return read_annotation_bytes(data, typed)
+    return read_annotation_bytes(data)
 
 
 def check_objects(

@@ -139,7 +139,7 @@ def _add_picture(tally: Tally, release: Release, entry: Entry) -> None:
     counted = tally.groups.setdefault((entry.split, entry.category), Group())
     counted.pictures += 1
     try:
-        raw = ImageNet3D.read_raw_objects(release, entry, typed=True)
+        raw = ImageNet3D.read_raw_objects(release, entry)
     except Unusable as error:
         if entry.reason != "picture_unlisted" or error.reason != "annotation_missing":
             tally.note([Finding(error.reason, entry.annotation_file)])

@@ -258,7 +258,7 @@ class TestValues:
         ],
     )
     def test_kinds(self, value: Any, kind: str) -> None:
-        (item,) = ImageNet3D.read_annotation_bytes(npz({"key": value}), typed=True)
+        (item,) = ImageNet3D.read_annotation_bytes(npz({"key": value}))
         assert kind_of(item["key"]) == kind
 
     @given(angle=st.floats(allow_nan=False, allow_infinity=False))
@@ -280,9 +280,8 @@ class TestValues:
     @bounded
     @given(data=damaged(npz(an_object("bed"), an_object("bed"))))
     def test_damaged_files_are_counted(self, data: bytes) -> None:
-        release = ImageNet3D.Release(None, {}, {})
         try:
-            raw = ImageNet3D.read_annotation_bytes(data, typed=True)
+            raw = ImageNet3D.read_annotation_bytes(data)
         except ImageNet3D.Unusable:
             return
         profile = Profile()
@@ -290,11 +289,3 @@ class TestValues:
             if type(item) is dict:
                 profile.add(item)
         json.dumps({key: found.to_dict() for key, found in profile.items()})
-        findings: list[ImageNet3D.Finding] = []
-        plain: list[ImageNet3D.Finding] = []
-        entry = ImageNet3D.Entry("bed/a", "train")
-        typed = ImageNet3D.check_objects(release, entry, raw, findings)
-        assert typed == ImageNet3D.check_objects(
-            release, entry, ImageNet3D.read_annotation_bytes(data), plain
-        )
-        assert [finding.reason for finding in findings] == [finding.reason for finding in plain]
