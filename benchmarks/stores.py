@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from object_store import ObjectStore, serve
+from support.object_store import ObjectStore, serve
 
 import ImageNet3D
 from ImageNet3D import RawTree

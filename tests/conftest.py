@@ -6,14 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import object_store
 import pytest
+from support import PROJECT, SHARED, object_store
 
 from processing.build.command import build
 from processing.sample.command import write_sample
-
-PROJECT = Path(__file__).parents[1]
-SHARED = PROJECT.parent / "shared" / "raw"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -92,7 +89,7 @@ def datasets3_python() -> Path:
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A Chromium without a window: a `browser.Browser`."""
-    from browser import Browser  # which skips where there is no selenium
+    from support.browser import Browser  # which skips where there is no selenium
 
     chromium = Browser(tmp_path_factory.mktemp("profile"))
     yield chromium

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
+from support import PROJECT
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from conftest import PROJECT
+from support import PROJECT
 
 from ImageNet3D import DEFAULT_CONFIG
 from processing.__main__ import main

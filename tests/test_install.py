@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
+from support import PROJECT
 
 pytest.importorskip("hatchling", reason="a wheel is built with hatchling")
 

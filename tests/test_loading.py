@@ -3,36 +3,21 @@
 import hashlib
 import io
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SHARED
-from hub import serve
 from PIL import Image
-from reference import Rows, reference_categories, reference_meshes, reference_rows
+from support import SHARED
+from support.hub import serve
+from support.loading import run_jobs
+from support.reference import Rows, reference_categories, reference_meshes, reference_rows
 
 from ImageNet3D import CONFIGS
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # trying bytes spoils EXIF blocks
-
-LOADER = Path(__file__).with_name("load_rows.py")
-
-
-def run_jobs(
-    python: Path | str, jobs: Sequence[Mapping[str, Any]], tmp_path: Path, env: Mapping[str, str]
-) -> None:
-    """Run the loader under an interpreter, with its own caches."""
-    listed = tmp_path / "jobs.json"
-    listed.write_text(json.dumps(list(jobs)), "utf-8")
-    command = [str(python), str(LOADER), str(listed)]
-    home = {"HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    done = subprocess.run(command, env={**os.environ, **home, **env}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def check_way(

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
-from test_card_code import run_blocks
+from support import PROJECT
+from support.cards import run_blocks
 
 README = (PROJECT / "README.md").read_text("utf-8")
 

@@ -9,9 +9,9 @@ import time
 import numpy as np
 import psutil
 import pytest
-from browser import needs_chromium
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
+from support.browser import needs_chromium
 
 from ImageNet3D import POSE_FIELDS, read_corrections
 from processing.annotate.queue import Filter, Queue

@@ -8,7 +8,6 @@ import sys
 from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import jsonschema
 import pyarrow.parquet as pq
@@ -16,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_tree import RawTreeWriter, an_object, bounded
+from support import PROJECT
+from support.raw_tree import RawTreeWriter, an_object, bounded
 
 import ImageNet3D
 from ImageNet3D import (
@@ -36,7 +36,6 @@ from processing.build.command import build
 from processing.crop.command import write_crop_tree
 from processing.verify.command import verify
 
-PROJECT = Path(__file__).parents[2]
 SCHEMA = json.loads((PROJECT / "docs" / "corrections.schema.json").read_text("utf-8"))
 WHEN = "2026-11-28T09:30:00Z"
 
@@ -420,7 +419,7 @@ def test_build_and_builder_on_both_versions_give_the_same_rows(
             for config in ("pose", "captions")
         ]  # fmt: skip
         (tmp_path / f"jobs{number}.json").write_text(json.dumps(plan), "utf-8")
-        command = [python, PROJECT / "tests" / "load_rows.py", tmp_path / f"jobs{number}.json"]
+        command = [python, PROJECT / "tests" / "support" / "load_rows.py", tmp_path / f"jobs{number}.json"]
         running.append(subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True))
     for process in running:
         _, said = process.communicate(timeout=300)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_server import Served, body
+from support.annotating import Served, body
 
 import ImageNet3D
 from processing.__main__ import main

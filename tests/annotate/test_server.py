@@ -6,17 +6,14 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
-from test_crash import heed_interrupts
+from support.annotating import Served, body
 
 from ImageNet3D import CORRECTED_FIELDS, POSE_FIELDS, RawTree, parse_correction, read_corrections, survey
 from processing.__main__ import main
@@ -47,14 +44,6 @@ def client(queue, readings):
     app = Tool(queue, readings, TOKEN).app(frozenset([HOST]))
     headers = {"authorization": f"Bearer {TOKEN}", "origin": ORIGIN}
     return TestClient(app, base_url=ORIGIN, headers=headers)
-
-
-def body(queue, number=0, who="A", **more):
-    """A save of what the release says, with a status and a density."""
-    item = queue.items[number]
-    values = {**queue.start(item), "object_status": "good", "dense": False}
-    named = {"number": number, "image_id": item.key.image_id, "object_index": item.key.object_index}
-    return {**named, "who": who, "values": {**values, **more.pop("values", {})}, **more}
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -372,35 +361,6 @@ def test_the_report_counts_and_measures(queue, sample_folder, tmp_path):
 # --------------------------------------------------------------------------------------------------------
 
 
-class Served:
-    """The command in a process of its own."""
-
-    def __init__(self, raw, path):
-        command = [sys.executable, "-m", "processing", "annotate", str(raw), "--corrections", str(path)]
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            preexec_fn=heed_interrupts,
-        )
-        self.address = self.process.stdout.readline().strip()
-        parts = urlsplit(self.address)
-        self.host, self.token = parts.netloc, parts.query.removeprefix("token=")
-
-    def save(self, content):
-        """The answer's status; raises where the server is gone."""
-        connection = http.client.HTTPConnection(self.host, timeout=20)
-        headers = {"Authorization": f"Bearer {self.token}", "Origin": f"http://{self.host}"}
-        connection.request("POST", "/api/save", json.dumps(content), headers)
-        return connection.getresponse().status
-
-    def end(self, how=signal.SIGTERM):
-        self.process.send_signal(how)
-        self.process.wait(20)
-        self.process.stdout.close()
-
-
 def test_the_command_serves_this_machine_alone_and_ends_when_asked(tiny, tmp_path):
     served = Served(tiny, tmp_path / "fixes.jsonl")
     try:
@@ -413,7 +373,7 @@ def test_the_command_serves_this_machine_alone_and_ends_when_asked(tiny, tmp_pat
 @pytest.fixture
 def tiny(tmp_path):
     """A raw tree of one picture, which is read at once."""
-    from raw_tree import RawTreeWriter
+    from support.raw_tree import RawTreeWriter
 
     return RawTreeWriter().sound("bed").folder(tmp_path / "raw")
 

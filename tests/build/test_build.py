@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
-from conftest import PROJECT, SHARED
 from huggingface_hub import DatasetCard
-from raw_tree import TOP, RawTreeWriter, an_object, encoded, npz
+from support import PROJECT, SHARED
+from support.folders import files_of
+from support.raw_tree import TOP, RawTreeWriter, an_object, encoded, npz
 
 from ImageNet3D import REASONS, ReleaseError
 from processing.__main__ import main
@@ -23,15 +24,6 @@ from processing.build.plan import MAX_ROW_GROUP_PICTURES, ROW_GROUP_BYTES
 from processing.built import BOOKKEEPING, read_manifest
 from processing.configs import PUBLISHED_CONFIGS, REFERENCE_TABLES
 from processing.run import BuildError
-
-
-def published(folder: Path) -> dict[str, bytes]:
-    """Everything in a built folder but its bookkeeping."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and BOOKKEEPING not in path.parts
-    }
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -122,7 +114,7 @@ def image_bytes(path: Path) -> list[int]:
 class TestSameBytes:
     def test_any_number_of_workers(self, built_sample: Path, sample_folder: Path, tmp_path: Path) -> None:
         build(str(sample_folder), tmp_path / "out", workers=2, shard_size="200KB")
-        assert published(tmp_path / "out") == published(built_sample)
+        assert files_of(tmp_path / "out") == files_of(built_sample)
 
     def test_running_again_writes_nothing_anew(self, sample_folder: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
@@ -233,19 +225,19 @@ class TestOwnership:
     ) -> None:
         (out / path).parent.mkdir(exist_ok=True)
         (out / path).write_bytes(next(out.glob("pose/*.parquet")).read_bytes())
-        before = published(out)
+        before = files_of(out)
         with pytest.raises(BuildError, match=f"holds {path}, which no build made; move it elsewhere"):
             build(str(sample_folder), out, workers=1)
-        assert published(out) == before
+        assert files_of(out) == before
 
     def test_hidden_files_are_left_alone_but_what_a_killed_process_left(
         self, out: Path, sample_folder: Path
     ) -> None:
-        before = published(out)
+        before = files_of(out)
         (out / "pose/.mine").write_bytes(b"mine")
         (out / f"pose/.{'0' * 32}.unfinished").write_bytes(b"PAR1")
         build(str(sample_folder), out, workers=1, shard_size="200KB")
-        assert published(out) == {**before, "pose/.mine": b"mine"}
+        assert files_of(out) == {**before, "pose/.mine": b"mine"}
 
     def test_removed_is_what_the_list_of_the_last_build_names(self, out: Path, sample_folder: Path) -> None:
         listed = read_manifest(out).files
@@ -255,12 +247,12 @@ class TestOwnership:
         assert not any((out / path).exists() for path in gone)
 
     def test_a_finished_build_does_not_lose_configs(self, out: Path, sample_folder: Path) -> None:
-        before = published(out)
+        before = files_of(out)
         with pytest.raises(
             BuildError, match=r"finished build with .*captions.*, which this one would remove"
         ):
             build(str(sample_folder), out, configs=["pose"], workers=1)
-        assert published(out) == before
+        assert files_of(out) == before
 
     def test_a_replaced_build_is_told(self, sample_folder: Path, tmp_path: Path) -> None:
         told = [

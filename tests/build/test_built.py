@@ -13,10 +13,10 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from conftest import PROJECT
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_tree import RawTreeWriter, an_object, encoded
+from support import PROJECT
+from support.raw_tree import RawTreeWriter, an_object, encoded
 
 from processing import built
 from processing.__main__ import main

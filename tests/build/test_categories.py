@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import SHARED
-from raw_tree import RawTreeWriter, an_object
-from reference import reference_categories, reference_rows
+from support import SHARED
+from support.raw_tree import RawTreeWriter, an_object
+from support.reference import reference_categories, reference_rows
 
 from ImageNet3D import CATEGORIES, CATEGORY_IDS
 from processing.accounts import Account

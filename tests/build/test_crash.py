@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import PROJECT
 from PIL import Image
-from raw_tree import RawTreeWriter, an_object
+from support import PROJECT
+from support.processes import heed_interrupts, wait_for
+from support.raw_tree import RawTreeWriter, an_object
 
 from processing.build import command as building
 from processing.build import plan, shards
@@ -96,19 +97,6 @@ def start(raw: str, out: Path, workers: int = 1, **options: Any) -> subprocess.P
         text=True,
         **options,
     )
-
-
-def heed_interrupts() -> None:
-    """What a terminal's own command does; one that a script put into the background ignores Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
-    """Return when the condition is true, or when the process has ended before."""
-    end = time.monotonic() + 60
-    while not condition() and (process is None or process.poll() is None):
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def finished_shards(out: Path) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import PROJECT, SHARED
+from support import PROJECT, SHARED
 
 from processing.build.command import build
 

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,21 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 from click.testing import CliRunner
-from conftest import PROJECT
 from huggingface_hub import DatasetCard
 from markdown_it import MarkdownIt
-from raw_tree import RawTreeWriter
+from support import PROJECT
+from support.cards import page, sizes
+from support.raw_tree import RawTreeWriter
 
 import ImageNet3D
-from ImageNet3D import KNOWN_CATEGORIES, SPLITS
+from ImageNet3D import KNOWN_CATEGORIES
 from processing.__main__ import main
 from processing.built import read_manifest
 from processing.card.card import size_category
 from processing.card.columns import COLUMNS, ELSEWHERE
 from processing.card.description import Changes, Description, Errata, Erratum, SplitSize, errata_of
 from processing.card.pages import pages_for, render_pages
-from processing.configs import PUBLISHED_CONFIGS, REFERENCE_TABLES, config_features, config_splits
+from processing.configs import PUBLISHED_CONFIGS, config_features
 from processing.sample import is_drawn
 
 PAGES = ("README.md", "datasheet.md")
@@ -130,24 +131,6 @@ class TestText:
 # --------------------------------------------------------------------------------------------------------
 # What depends on the build
 # --------------------------------------------------------------------------------------------------------
-
-
-def sizes(rows: int = 100, splits: Sequence[str] = tuple(SPLITS)) -> dict[str, dict[str, SplitSize]]:
-    """Of all configs, with the splits that each may have; meshes and categories are always in train."""
-    found = {
-        config: {
-            split: SplitSize(rows, 1000, 1000)
-            for split in config_splits(config)
-            if split in splits or config in REFERENCE_TABLES
-        }
-        for config in PUBLISHED_CONFIGS
-    }
-    return {config: its_splits for config, its_splits in found.items() if its_splits}
-
-
-def page(**told: Any) -> str:
-    """The card of a build that there is not."""
-    return render_pages(Description(**{"sizes": sizes(), "checksum": "0" * 64, **told}))["README.md"].decode()
 
 
 class TestRepository:

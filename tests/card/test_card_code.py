@@ -1,7 +1,6 @@
 """The card's code: it runs as it stands, in Python and SQL, and says what the rest of the project says."""
 
 import re
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,26 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hub import serve
-from test_card import page, sizes
+from support.cards import page, run_blocks, sizes
 
-import ImageNet3D
 from ImageNet3D import SPLITS
 from processing import geometry
 from processing.configs import PUBLISHED_CONFIGS, REFERENCE_TABLES
 
 pytestmark = pytest.mark.slow
 
-# The card's code as it stands, each block for itself, in a process that ends at once: current pyarrow may
-# hang or abort in one that has left a stream of Parquet early.
-_RUN = """
-import os, sys
-for name in sys.argv[1:]:
-    exec(compile(open(name, encoding="utf-8").read(), name, "exec"), {"__name__": "__main__"})
-    print("end of", name, flush=True)
-sys.stderr.flush()
-os._exit(0)
-"""
 # What some blocks need besides the oldest datasets, and how they ask for it.
 _FURTHER = {
     "torch": r'^import torch$|with_format\("torch"\)',
@@ -114,25 +101,3 @@ class TestCode:
         self, datasets3_python: Path, built_sample: Path, tmp_path: Path
     ) -> None:
         run_blocks(str(datasets3_python), built_sample, tmp_path, code_blocks(built_sample))
-
-
-def run_blocks(python: str, built: Path, tmp_path: Path, blocks: list[str]) -> None:
-    """Run the blocks, as a user of the Hub would."""
-    assert blocks
-    files = [tmp_path / f"block_{number}.py" for number in range(len(blocks))]
-    for file, block in zip(files, blocks, strict=True):
-        file.write_text(block, "utf-8")
-    version = f"v{ImageNet3D.__version__}"
-    with serve(built, revisions={version: built}) as hub:
-        done = subprocess.run(
-            [python, "-c", _RUN, *map(str, files)],
-            env=hub.environment(tmp_path / "cache"),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=500,
-        )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    printed = re.split(r"^end of .*\n", done.stdout, flags=re.MULTILINE)
-    for block, said in zip(blocks, printed, strict=False):
-        assert said or "print" not in block, block

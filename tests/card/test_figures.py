@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import PROJECT
+from support import PROJECT
 
 from ImageNet3D import ANGLES, CATEGORIES
 from processing.build.command import build

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_tree import RawTreeWriter, an_object, bounded, damaged, npz
+from support.raw_tree import RawTreeWriter, an_object, bounded, damaged, npz
 
 import ImageNet3D
 from ImageNet3D import REASONS

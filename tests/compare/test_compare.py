@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hub import TOKEN, serve
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_tree import MESH, RawTreeWriter, an_object, encoded
+from support import PROJECT
+from support.hub import TOKEN, serve
+from support.raw_tree import MESH, RawTreeWriter, an_object, encoded
 
 import ImageNet3D
 from processing.__main__ import main
@@ -25,7 +26,6 @@ from processing.runtime.paths import PlaceError
 
 pytestmark = pytest.mark.slow
 
-PROJECT = Path(__file__).parents[2]
 PICTURES = ("bed/a", "bed/b", "bed/gone", "bed/moves", "bed/v", "bed/w", "car/c", "car/d", "car/x", "car/y")
 CAPTIONS = {name: f"a picture of {name}" for name in (*PICTURES, "bed/new")}
 

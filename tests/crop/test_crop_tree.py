@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from raw_tree import RawTreeWriter, an_object
+from support.raw_tree import RawTreeWriter, an_object
 
 import ImageNet3D
 from ImageNet3D import RawTree

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from conftest import PROJECT
+from support import PROJECT
 
 from processing.__main__ import main
 from processing.evaluate.leaderboard import TASKS

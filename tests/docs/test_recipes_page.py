@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from conftest import PROJECT
 from numpy.testing import assert_allclose
-from scored import damage_column
+from support import PROJECT
+from support.scored import damage_column
 
 from processing.__main__ import main
 

@@ -11,7 +11,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from raw_tree import bounded, damaged
+from support.raw_tree import bounded, damaged
 
 from ImageNet3D import RawTree
 from processing.drawing import mesh

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import trimesh
-from conftest import PROJECT
+from support import PROJECT
 
 from processing.drawing.mesh import Mesh
 from processing.drawing.outline import MAX_EDGES, MAX_REGIONS, MAX_SILHOUETTE_POINTS, trace

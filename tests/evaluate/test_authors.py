@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from scipy.spatial.transform import Rotation
-from scored import ANGLES, command, write
+from support.scored import ANGLES, command, write
 
 import ImageNet3D
 from processing import geometry

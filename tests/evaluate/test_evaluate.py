@@ -13,19 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from scored import ANGLES, as_rotations, command, perfect, score, write, write_dataset
+from support.scored import ANGLES, as_rotations, command, score, write
 
 import ImageNet3D
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("built [1]"))
-
-
-@pytest.fixture
-def rows(dataset):
-    return perfect(dataset)
 
 
 @pytest.mark.parametrize("form", [list, as_rotations], ids=["angles", "rotation"])

@@ -10,8 +10,8 @@ from types import ModuleType
 
 import pytest
 import yaml
-from hub import serve
-from scored import command, perfect, write, write_dataset
+from support.hub import serve
+from support.scored import command, perfect, write
 
 import ImageNet3D
 from processing.evaluate.leaderboard import TASKS
@@ -20,11 +20,6 @@ pytestmark = pytest.mark.slow
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OUTPUTS = {"--json": "figures.json", "--plot": "accuracy.png", "--eval-results": "results.yaml"}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("built"))
 
 
 @pytest.fixture

@@ -8,32 +8,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy.spatial.transform import Rotation
-from scored import (
+from support.scored import (
     ANGLES,
     ENDINGS,
     as_rotations,
     command,
     damage_column,
-    perfect,
     score,
     without_angles,
     write,
-    write_dataset,
 )
 
 import ImageNet3D
 from processing import geometry
 from processing.evaluate.predictions import PredictionError, read_predictions
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("built [1]"))
-
-
-@pytest.fixture
-def rows(dataset):
-    return perfect(dataset)
 
 
 @pytest.mark.parametrize("form", [list, as_rotations], ids=["angles", "rotation"])

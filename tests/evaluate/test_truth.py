@@ -9,21 +9,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from scored import ANGLES, SHARDS, command, damage_column, perfect, score, shard_table, write, write_dataset
+from support.scored import (
+    ANGLES,
+    SHARDS,
+    command,
+    damage_column,
+    perfect,
+    score,
+    shard_table,
+    write,
+    write_dataset,
+)
 
 import ImageNet3D
 from processing.evaluate.predictions import PredictionError
 from processing.evaluate.truth import DatasetError
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("built [1]"))
-
-
-@pytest.fixture
-def rows(dataset):
-    return perfect(dataset)
 
 
 @pytest.mark.parametrize(

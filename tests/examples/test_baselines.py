@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import PROJECT
 
 from ImageNet3D import ANGLES
 from processing.build.command import build

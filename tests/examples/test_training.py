@@ -15,9 +15,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import PROJECT
-from test_card_code import run_blocks
-from test_crash import wait_for
+from support import PROJECT
+from support.cards import run_blocks
+from support.processes import wait_for
 
 sys.path.insert(0, str(PROJECT / "benchmarks"))
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import DESKTOP, PHONE, By, needs_chromium
 from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
+from support.browser import DESKTOP, PHONE, By, needs_chromium
 
 from processing.drawing.mesh import parse_mesh
 from processing.drawing.raster import rasterize

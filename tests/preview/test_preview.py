@@ -23,10 +23,10 @@ import pyarrow.parquet as pq
 import pytest
 import trimesh
 from click.testing import CliRunner
-from conftest import PROJECT
 from markupsafe import escape
 from PIL import Image
-from raw_tree import RawTreeWriter
+from support import PROJECT
+from support.raw_tree import RawTreeWriter
 
 import ImageNet3D
 from ImageNet3D import Annotation, Entry, ObjectAnnotation, Picture, RawTree, ReleaseError

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hub import TOKEN, Hub, serve
 from PIL import Image
+from support import PROJECT
+from support.hub import TOKEN, Hub, serve
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,6 @@ LARGE = "large/train-00000-of-00001.parquet"
 CATEGORIES = ["bed", "car", "chair"]
 STATUSES = ["good", "partially", "barely", "bad"]
 
-PROJECT = Path(__file__).resolve().parents[2]
 DATASETS3 = os.environ.get("IMAGENET3D_DATASETS3_PYTHON", PROJECT / ".venv-datasets3" / "bin" / "python")
 both_versions = pytest.mark.parametrize(
     "python",

@@ -16,9 +16,10 @@ from typing import Any
 import huggingface_hub
 import pytest
 from click.testing import CliRunner
-from hub import TOKEN
-from hub_writing import READER, Fault, WritableHub, serve_writable
-from raw_tree import RawTreeWriter
+from support import PROJECT
+from support.hub import TOKEN
+from support.hub_writing import READER, Fault, WritableHub, serve_writable
+from support.raw_tree import RawTreeWriter
 
 import ImageNet3D
 from processing.__main__ import main
@@ -33,7 +34,6 @@ from processing.verify.command import verify
 pytestmark = pytest.mark.slow
 
 REPO = "ccvl/ImageNet3D"
-PROJECT = Path(__file__).parents[2]
 RAW = (ImageNet3D.RAW_ARCHIVE, b"the raw release")
 TAG = f"v{ImageNet3D.__version__}"
 CONTENT = r"^/storage/"
@@ -94,7 +94,7 @@ def loaded(jobs: dict[str, dict[str, Any]], hub: WritableHub, folder: Path) -> d
     outs = {name: folder / f"rows-{number}.json" for number, name in enumerate(jobs)}
     listed = [{**common, "out": str(outs[name]), **job} for name, job in jobs.items()]
     (folder / "jobs.json").write_text(json.dumps(listed), "utf-8")
-    command = [sys.executable, str(PROJECT / "tests" / "load_rows.py"), str(folder / "jobs.json")]
+    command = [sys.executable, str(PROJECT / "tests" / "support" / "load_rows.py"), str(folder / "jobs.json")]
     subprocess.run(command, env=hub.environment(folder / "home", TOKEN), check=True, timeout=120)
     return {name: json.loads(out.read_text("utf-8")) for name, out in outs.items()}
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from raw_tree import RawTreeWriter, npz, object_array
-from test_loading import run_jobs
+from support.loading import run_jobs
+from support.raw_tree import RawTreeWriter, npz, object_array
 
 import ImageNet3D
 from ImageNet3D import ANGLES, POSE_FIELDS, RawTree, read_annotation, read_pictures, survey

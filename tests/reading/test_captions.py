@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from raw_tree import RawTreeWriter
+from support.raw_tree import RawTreeWriter
 
 from ImageNet3D import RawTree, ReleaseError, Survey, survey
 

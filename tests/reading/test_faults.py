@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
-from raw_tree import TOP, RawTreeWriter, encoded
+from support import PROJECT
+from support.raw_tree import TOP, RawTreeWriter, encoded
 
 from ImageNet3D import Finding, RawTree, ReleaseError, read_pictures, shown, survey
 

@@ -27,7 +27,9 @@ import PIL.WebPImagePlugin
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_tree import (
+from support import SHARED
+from support.meshes import HOSTILE
+from support.raw_tree import (
     HEIGHT,
     TOP,
     WIDTH,
@@ -42,8 +44,7 @@ from raw_tree import (
     object_array,
     zip_of,
 )
-from test_archives import MEMBERS
-from test_cad import HOSTILE
+from support.zips import MEMBERS
 
 import ImageNet3D
 from ImageNet3D import POSE_FIELDS, REASONS, RawTree, ReleaseError, Unusable, survey
@@ -52,7 +53,7 @@ from processing.crop.pixels import crops
 from processing.crop.place import CropOptions
 from processing.ledger import Report
 
-SAMPLE = Path(__file__).parents[3] / "shared" / "raw" / "imagenet3d_v1_sample.zip"
+SAMPLE = SHARED / "imagenet3d_v1_sample.zip"
 
 CONFIGS = ("pose", "classification", "captions")  # object_centric decodes pixels: its findings are its own
 

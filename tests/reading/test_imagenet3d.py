@@ -14,10 +14,10 @@ from typing import Any
 
 import datasets
 import pytest
-from conftest import PROJECT, SHARED
-from hub import serve
 from PIL import Image
-from raw_tree import RawTreeWriter
+from support import PROJECT, SHARED
+from support.hub import serve
+from support.raw_tree import RawTreeWriter
 
 import ImageNet3D as release
 from ImageNet3D import CATEGORIES, CONFIGS, KNOWN_CATEGORIES, ImageNet3D, RawTree, ReleaseError, survey

@@ -18,7 +18,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_tree import HEIGHT, WIDTH, an_object, bounded, damaged, npz, npz_of_pickle, object_array, zip_of
+from support.raw_tree import (
+    HEIGHT,
+    WIDTH,
+    an_object,
+    bounded,
+    damaged,
+    npz,
+    npz_of_pickle,
+    object_array,
+    zip_of,
+)
 
 import ImageNet3D
 from ImageNet3D import (

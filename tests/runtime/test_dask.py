@@ -13,11 +13,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
-from object_store import ObjectStore
-from test_build import published
-from test_crash import heed_interrupts, wait_for
-from test_remote import files_on
+from support import PROJECT
+from support.folders import files_of, files_on
+from support.object_store import ObjectStore
+from support.processes import heed_interrupts, wait_for
 
 import ImageNet3D
 from ImageNet3D import RawTree
@@ -166,7 +165,7 @@ def nap(number: int) -> int:
 class TestSameBytes:
     def test_build(self, cluster: str, sample_folder: Path, built_sample: Path, tmp_path: Path) -> None:
         build(str(sample_folder), tmp_path / "out", scheduler=cluster, shard_size=SIZE)
-        assert published(tmp_path / "out") == published(built_sample)
+        assert files_of(tmp_path / "out") == files_of(built_sample)
         assert not list((tmp_path / "out").rglob(f"*{store.UNFINISHED}"))
 
     def test_crop(self, cluster: str, sample_folder: Path, tmp_path: Path) -> None:
@@ -190,7 +189,7 @@ class TestSameBytes:
             processes=True, n_workers=1, threads_per_worker=3, dashboard_address=":0"
         ) as made:
             build(str(sample_folder), tmp_path / "out", scheduler=made.scheduler_address, shard_size=SIZE)
-        assert published(tmp_path / "out") == published(built_sample)
+        assert files_of(tmp_path / "out") == files_of(built_sample)
 
     def test_results_in_the_order_of_the_tasks(self, cluster: str, built_sample: Path) -> None:
         """Many more than are on their way at a time, the first of them the slowest."""
@@ -232,7 +231,7 @@ class TestStore:
             assert {worker.pid for worker in made.workers.values()} != first
             assert verify(out, raw, scheduler=made.scheduler_address) == []
             write_crop_tree(raw, crops, scheduler=made.scheduler_address)
-        assert files_on(s3, f"{bucket}/out") == published(tmp_path / "out")
+        assert files_on(s3, f"{bucket}/out") == files_of(tmp_path / "out")
         write_crop_tree(str(tmp_path / "raw"), tmp_path / "crops", workers=1)
         assert files_on(s3, f"{bucket}/crops") == files(tmp_path / "crops")
 
@@ -253,7 +252,7 @@ class TestWorkers:
         with meanwhile(out, kill) as killed:
             build(str(sample_folder), out, scheduler=cluster, shard_size=SIZE)
         assert len(killed) == 1
-        assert published(out) == published(built_sample)
+        assert files_of(out) == files_of(built_sample)
         assert not list(out.rglob(f"*{store.UNFINISHED}")), "what the killed one left is removed"
         assert verify(out, str(sample_folder), scheduler=cluster) == []
 
@@ -266,13 +265,13 @@ class TestWorkers:
                 with meanwhile(out, lambda pid: os.kill(pid, signal.SIGSTOP)) as stopped:
                     build(str(sample_folder), out, scheduler=made.scheduler_address, shard_size=SIZE)
                 assert stopped
-                assert published(out) == published(built_sample)
+                assert files_of(out) == files_of(built_sample)
             finally:
                 for pid in stopped:
                     with suppress(ProcessLookupError):  # its nanny has ended it
                         os.kill(pid, signal.SIGCONT)
             wait_for(lambda: not processes_at_work(out))
-        assert published(out) == published(built_sample)
+        assert files_of(out) == files_of(built_sample)
 
     def test_killed_and_not_replaced(self, built_sample: Path, tmp_path: Path) -> None:
         """While all are busy there is one worker fewer than tasks on their way."""
@@ -306,7 +305,7 @@ class TestWorkers:
             done = {path: path.stat().st_mtime_ns for path in out.glob(".build/done/[!.]*.json")}
             cause.unlink()
             build(str(sample_folder), out, scheduler=file, shard_size=SIZE)
-        assert published(out) == published(built_sample)
+        assert files_of(out) == files_of(built_sample)
         assert {path: path.stat().st_mtime_ns for path in done} == done
 
 
@@ -338,7 +337,7 @@ class TestScheduler:
         assert not (out / "README.md").exists()
         with a_scheduler(tmp_path / "second") as (file, _), a_worker(file):
             build(str(sample_folder), out, scheduler=file, shard_size=SIZE)
-        assert published(out) == published(built_sample)
+        assert files_of(out) == files_of(built_sample)
 
     def test_none_there(self, sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import dask.config
@@ -451,14 +450,14 @@ class TestReplaced:
         out = tmp_path / "out"
         survey = ImageNet3D.survey(RawTree(str(sample_folder)))
         build(str(sample_folder), out, workers=1, shard_size=SIZE, seed=1)
-        before = published(out)
+        before = files_of(out)
         shard = plan_shards(survey, 200_000)[0]
         earlier = Run(out, "the key of an earlier build")
         with pytest.raises(
             ReplacedError, match=f"{shard.name} is of a command that another one has replaced"
         ):
             shards.write_shard(survey.release, shard, ["pose"], earlier)
-        assert published(out) == before
+        assert files_of(out) == before
         assert verify(out, str(sample_folder), workers=1) == []
 
     def test_crop(self, sample_folder: Path, tmp_path: Path) -> None:
@@ -486,7 +485,7 @@ class TestReplaced:
                     pool.submit(shards.write_shard, survey.release, shard, tables, work) for _ in range(2)
                 ]
             assert attempts[0].result() == attempts[1].result()
-            assert published(out) == published(built_sample)
+            assert files_of(out) == files_of(built_sample)
 
 
 class TestCommandLine:
@@ -500,7 +499,7 @@ class TestCommandLine:
                 workers.enter_context(a_worker(file))
             done = command("build", sample_folder, out, "--scheduler", file, "--shard-size", SIZE)
             assert (done.returncode, done.stderr) == (0, "")
-            assert published(out) == published(built_sample)
+            assert files_of(out) == files_of(built_sample)
             done = command("verify", out, "--raw", sample_folder, "--scheduler", file)
             assert (done.returncode, done.stderr) == (0, "")
 
@@ -530,7 +529,7 @@ class TestCommandLine:
             assert len(client.nthreads()) == 2
         assert not (out / "README.md").exists()
         build(str(sample_folder), out, scheduler=cluster, shard_size=SIZE)
-        assert published(out) == published(built_sample)
+        assert files_of(out) == files_of(built_sample)
 
     def test_wrong_usage(self, tmp_path: Path) -> None:
         done = command("build", tmp_path, tmp_path / "out", "--scheduler", "tcp://a:1", "--workers", "2")

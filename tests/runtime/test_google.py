@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from raw_tree import RawTreeWriter
+from support.raw_tree import RawTreeWriter
 
 from processing.build.command import build
 from processing.runtime import store

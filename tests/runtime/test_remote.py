@@ -9,19 +9,20 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PROJECT
-from hub import serve
-from load_rows import rows_of
-from object_store import ObjectStore
 from PIL import Image
-from raw_tree import TOP, RawTreeWriter, an_object
-from test_store import quickly_given_up
+from support import PROJECT
+from support.folders import files_of, files_on
+from support.hub import serve
+from support.load_rows import rows_of
+from support.object_store import ObjectStore, quickly_given_up
+from support.processes import wait_for
+from support.raw_tree import TOP, RawTreeWriter, an_object
 
 import ImageNet3D as release
 from ImageNet3D import (
@@ -48,8 +49,6 @@ pytestmark = pytest.mark.slow
 
 SIZE = "200KB"
 KINDS = ["raw.zip", "tree"]
-
-Files = dict[str, bytes]
 
 
 def noise(seed: int) -> bytes:
@@ -119,19 +118,6 @@ def read(path: str) -> tuple[list[Picture], list[Finding]]:
         near = found.release.fetched(entries)
         pictures += read_pictures(near, "classification", entries, findings)
     return pictures, findings
-
-
-def files_of(folder: Path) -> Files:
-    """All that a command publishes, without its own books."""
-    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    return {name: path.read_bytes() for name, path in sorted(paths.items()) if not name.startswith(".")}
-
-
-def files_on(s3: ObjectStore, folder: str) -> Files:
-    """The same, on the server."""
-    names = s3.fs.find(folder)
-    found = {name.removeprefix(f"{folder}/"): s3.fs.cat_file(name) for name in names}
-    return {name: data for name, data in found.items() if not name.startswith(".")}
 
 
 class TestReading:
@@ -459,13 +445,6 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=PROJECT, capture_output=True, text=True)
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def out(s3: ObjectStore, bucket: str, local: Path) -> str:
     """A folder on the server with all of the local build, and its books."""
@@ -576,7 +555,7 @@ class TestUse:
 import sys
 sys.path.insert(0, sys.argv[2])
 import json, datasets
-from load_rows import rows_of
+from support.load_rows import rows_of
 datasets.disable_progress_bars()
 kept = {}
 for stream in (False, True):

@@ -1,6 +1,5 @@
 """Files appear whole or not at all, on a disk and on an S3 server; whatever fails is named."""
 
-import contextlib
 import gc
 import hashlib
 import os
@@ -10,16 +9,14 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import s3fs
-from conftest import PROJECT
-from object_store import ObjectStore
+from support import PROJECT
+from support.object_store import ObjectStore, quickly_given_up
 
 from processing.runtime import store
 from processing.runtime.paths import PlaceError, StoreError, StorePath, place
@@ -38,16 +35,6 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> store.Place:
     if request.param == "memory":
         return place(f"memory://{tmp_path.name}-{uuid.uuid4().hex}/out")
     return place(f"s3://{request.getfixturevalue('bucket')}/out")
-
-
-@contextlib.contextmanager
-def quickly_given_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """botocore asks once and s3fs twice, and not five times each."""
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)
-    s3fs.S3FileSystem.clear_instance_cache()
-    yield
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def begun(path: store.Place, data: bytes) -> store.NewFile:

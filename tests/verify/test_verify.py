@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from raw_tree import RawTreeWriter, an_object
+from support.raw_tree import RawTreeWriter, an_object
 
 from processing.__main__ import main
 from processing.build.command import build

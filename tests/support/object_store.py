@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import fsspec
+import pytest
+import s3fs
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -201,3 +203,13 @@ def serve() -> Iterator[ObjectStore]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def quickly_given_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """botocore asks once and s3fs twice, and not five times each."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -33,7 +33,7 @@ def load(
     """{split: dataset}, decoded as users get it."""
     corrected = {"corrections": corrections} if corrections else {}
     if way == "script":  # datasets < 4
-        script = str(Path(__file__).parents[1] / "ImageNet3D.py")
+        script = str(Path(__file__).parents[2] / "ImageNet3D.py")
         options = {"data_dir": path, "captions": captions, "trust_remote_code": True, **corrected}
         return load_dataset(script, config, streaming=streaming, cache_dir=cache, **options)
     if way == "builder":
@@ -45,7 +45,7 @@ def load(
 def _from_builder(
     path: str, config: str, streaming: bool, captions: str | None, cache: str, corrected: dict[str, str]
 ) -> Any:
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     from ImageNet3D import ImageNet3D
 
     options = {"captions": captions, "cache_dir": cache, **corrected}

@@ -20,7 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hub import (
+from starlette.applications import Starlette
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from support.hub import (
     LARGEST_GIT_FILE,
     TOKEN,
     Blob,
@@ -37,11 +43,6 @@ from hub import (
     running,
     truth,
 )
-from starlette.applications import Starlette
-from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 READER = "hf_reader"  # a token that may read and open pull requests
 TOKENS = {TOKEN: "maintainer", READER: "visitor"}
