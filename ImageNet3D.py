@@ -450,9 +450,7 @@ def _warn_of_losses(findings: Iterable[Finding]) -> None:
 
 def _download_error(url: str, error: Exception) -> Exception:
     """What a refused or failed download means, and what to do."""
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
-        causes.append(cause)
+    causes = _causes(error)
     errors = huggingface_hub.errors
     if any(isinstance(c, errors.GatedRepoError) for c in causes):
         return PermissionError(
@@ -2341,16 +2339,20 @@ _ANSWERS: Mapping[int, tuple[str, str]] = MappingProxyType(
 
 def _status(error: BaseException) -> int | None:
     """The HTTP status behind an error of a file system; None where no server has answered."""
-    seen: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in seen:
+    for cause in _causes(error):
         response = getattr(cause, "response", None)
         for status in (getattr(cause, "status", None), getattr(response, "status_code", None)):
             if isinstance(status, int) and 400 <= status < 600:
                 return status
-        seen.append(cause)
-        cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error, and those behind it."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    return causes
 
 
 def _remedy(error: BaseException) -> str:

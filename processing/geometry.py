@@ -80,9 +80,7 @@ def rotation_from_viewpoint(
     """Return the object-to-camera rotation of a viewpoint.
 
     Args:
-        azimuth: (...), radians, any range.
-        elevation: (...), radians, any range; the annotations hold it as [0, 2π], so that 2π - 0.1 means -0.1.
-        theta: (...), radians, any range.
+        azimuth, elevation, theta: (...), radians, any range; 2π - 0.1, as the annotations hold it, means -0.1.
 
     Returns:
         (..., 3, 3) rotations R with X_cam = R · X + (0, 0, -distance): the product in the module's docstring,
@@ -143,8 +141,7 @@ def camera_position(azimuth: ArrayLike, elevation: ArrayLike, distance: ArrayLik
     """Return where the camera stands in object space: d · (cos e · sin a, -cos e · cos a, sin e).
 
     Args:
-        azimuth: (...), radians, any range.
-        elevation: (...), radians, any range.
+        azimuth, elevation: (...), radians, any range.
         distance: (...), units of the mesh.
 
     Returns:
@@ -172,13 +169,10 @@ def project(
 
     Args:
         points: (M, 3), or (..., M, 3) with axes that broadcast against the pose; units of the mesh.
-        azimuth: (...), radians, any range.
-        elevation: (...), radians, any range.
-        theta: (...), radians, any range.
+        azimuth, elevation, theta: (...), radians, any range.
         distance: (...), units of the mesh. Values <= 0 mark objects that were never placed in depth; they are
             computed as any other, and put the object's origin at or behind the camera.
-        px: (...), pixels, where the object's origin lands.
-        py: (...), pixels.
+        px, py: (...), pixels, where the object's origin lands.
         viewport: (...), focal length in pixels.
 
     Returns:
@@ -211,9 +205,7 @@ def flip_viewpoint(
     object that is its own mirror image across x = 0 the mesh stays the same.
 
     Args:
-        azimuth: (...), radians, any range.
-        elevation: (...), radians, any range.
-        theta: (...), radians, any range.
+        azimuth, elevation, theta: (...), radians, any range.
 
     Returns:
         azimuth (...) in [0, 2π), elevation (...) as given, theta (...) in [0, 2π).
@@ -237,9 +229,7 @@ def flip_annotation(
     mirrored mesh: see `flip_viewpoint`.
 
     Args:
-        azimuth: (...), radians, any range.
-        elevation: (...), radians, any range.
-        theta: (...), radians, any range.
+        azimuth, elevation, theta: (...), radians, any range.
         px: (...), pixels.
         bbox: (..., 4), x1, y1, x2, y2 in pixels.
         width: (...), of the picture, pixels.
@@ -280,12 +270,9 @@ def to_opencv(
     Source: OpenCV documentation, module calib3d, "Camera Calibration and 3D Reconstruction".
 
     Args:
-        azimuth: (...), radians, any range.
-        elevation: (...), radians, any range.
-        theta: (...), radians, any range.
+        azimuth, elevation, theta: (...), radians, any range.
         distance: (...), units of the mesh.
-        px: (...), pixels.
-        py: (...), pixels.
+        px, py: (...), pixels.
         viewport: (...), focal length in pixels.
 
     Returns:
@@ -321,12 +308,9 @@ def to_pytorch3d(
     `PerspectiveCameras` for the layout of K.
 
     Args:
-        azimuth: (...), radians, any range.
-        elevation: (...), radians, any range.
-        theta: (...), radians, any range.
+        azimuth, elevation, theta: (...), radians, any range.
         distance: (...), units of the mesh.
-        px: (...), pixels.
-        py: (...), pixels.
+        px, py: (...), pixels.
         viewport: (...), focal length in pixels.
 
     Returns:
