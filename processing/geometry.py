@@ -80,7 +80,7 @@ def rotation_from_viewpoint(
     """Return the object-to-camera rotation of a viewpoint.
 
     Args:
-        azimuth, elevation, theta: (...), radians, any range; 2π - 0.1, as the annotations hold it, means -0.1.
+        azimuth, elevation, theta: (...), radians, any range; 2π - 0.1, as annotated, means -0.1.
 
     Returns:
         (..., 3, 3) rotations R with X_cam = R · X + (0, 0, -distance): the product in the module's docstring,

@@ -16,9 +16,9 @@ import dataset_card
 import ImageNet3D
 from ImageNet3D import CATEGORIES, DEFAULT_CONFIG, KNOWN_CATEGORIES
 from processing.built import shard_glob
-from processing.card.columns import describe, meaning
+from processing.card.columns import meaning
 from processing.card.description import DOI, PAPER, Description, Sizes, SplitSize
-from processing.configs import REFERENCE_TABLES, config_features
+from processing.configs import DESCRIPTIONS, REFERENCE_TABLES, config_features
 
 SOURCES = Path(dataset_card.__file__).parent
 
@@ -42,7 +42,7 @@ def render_card(description: Description) -> bytes:
         described=description,
         newest_errata=[{name: _cell(value) for name, value in asdict(item).items()} for item in errata],
         sizes=sizes,
-        descriptions={name: describe(name) for name in sizes},
+        descriptions={name: DESCRIPTIONS[name] for name in sizes},
         columns=_columns(config for config in sizes if config not in REFERENCE_TABLES),
         reference_columns={config: _columns([config]) for config in sizes if config in REFERENCE_TABLES},
         figures={figure.name: figure for figure in description.figures},

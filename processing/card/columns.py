@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ImageNet3D import KNOWN_CATEGORIES, OBJECT_STATUS, SPLITS
-from processing.configs import DESCRIPTIONS
 
 
 def _counts() -> dict[str, str]:
@@ -78,11 +77,6 @@ ELSEWHERE: Mapping[tuple[str, str], str] = MappingProxyType(
         ("categories", "caption"): "of the category; null where the release has none",
     }
 )
-
-
-def describe(config: str) -> str:
-    """What a row of a config is, in a sentence."""
-    return DESCRIPTIONS[config]
 
 
 def meaning(config: str, name: str) -> str:

@@ -19,9 +19,9 @@ import dataset_card
 import ImageNet3D
 from ImageNet3D import OBJECT_STATUS
 from processing.built import shard_glob
-from processing.card.columns import COLUMNS, describe, meaning
+from processing.card.columns import COLUMNS, meaning
 from processing.card.description import DOI, PAPER, Description
-from processing.configs import config_features
+from processing.configs import DESCRIPTIONS, config_features
 
 WORDS = Path(dataset_card.__file__).with_name("croissant.yaml")
 REPOSITORY_ID = "repository"
@@ -144,7 +144,7 @@ def _record_set(config: str, splits: Iterable[str]) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": config,
         "name": config,
-        "description": describe(config),
+        "description": DESCRIPTIONS[config],
         **({"key": [{"@id": f"{config}/{name}"} for name in key]} if key else {}),
         "field": [
             _split_field(config, splits),

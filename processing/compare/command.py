@@ -23,7 +23,7 @@ from ImageNet3D import ANGLES, shown
 from processing.built import Manifest
 from processing.compare.version import (
     Version,
-    categories_of,
+    category_names,
     columns,
     digests,
     key_of,
@@ -187,7 +187,7 @@ def changes(old: Version, new: Version) -> Changes:
         tables_added=sorted(new.tables - common),
         tables_gone=sorted(old.tables - common),
     )
-    before, after = categories_of(old), categories_of(new)
+    before, after = category_names(old), category_names(new)
     found.moved_labels = [name for number, name in enumerate(before) if after[number : number + 1] != [name]]
     if of_pictures := [table for table in _OF_PICTURES if table in common]:
         found.kinds["pictures"] = _pictures(old, new, of_pictures, same)

@@ -147,18 +147,18 @@ def _object_columns(version: Version) -> list[str]:
     return [name for name in names if name not in of_picture]
 
 
-def label_names(schema: pa.Schema, column: str) -> list[str]:
+def own_label_names(schema: pa.Schema, column: str) -> list[str]:
     """What the ids of a column of labels stand for, as the file itself says."""
     return list(datasets.Features.from_arrow_schema(schema)[column].names)
 
 
-def categories_of(version: Version) -> list[str]:
+def category_names(version: Version) -> list[str]:
     """The names of the categories by id, as the first shard with labels has them."""
     for table in ("pose", "classification", "captions", "categories"):
         for path in version.paths_of(table):
             with version.opened(path) as file:
                 schema = file.schema_arrow
-            return label_names(schema, next(name for name in _LABELS if name in schema.names))
+            return own_label_names(schema, next(name for name in _LABELS if name in schema.names))
     return []
 
 
@@ -203,7 +203,7 @@ def key_of(values: Iterable[Any]) -> str:
 def _labelled(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Labels by name."""
     for column in (name for name in _LABELS if name in table.column_names):
-        table = _with(table, column, _named(table[column], label_names(schema, column)))
+        table = _with(table, column, _named(table[column], own_label_names(schema, column)))
     return table
 
 

@@ -29,7 +29,7 @@ class Example(NamedTuple):
 
 
 @dataclass
-class Reason:
+class Oddity:
     """One line of the books.
 
     Attributes:
@@ -45,11 +45,11 @@ class Reason:
     examples: list[Example] = field(default_factory=list)
 
 
-class Books:
+class Oddities:
     """What was found odd, and what became of it, by reason."""
 
     def __init__(self) -> None:
-        self._reasons: dict[tuple[str, str], Reason] = {}  # by code and decision
+        self._reasons: dict[tuple[str, str], Oddity] = {}  # by code and decision
 
     def add(self, finding: Finding) -> None:
         """Enter a finding."""
@@ -73,12 +73,12 @@ class Books:
                 self._count(code, CROP_RULES[code], NO_CROP, None, count)
 
     def _count(self, code: str, rule: str, decision: str, example: Example | None, count: int = 1) -> None:
-        reason = self._reasons.setdefault((code, decision), Reason(rule, decision))
+        reason = self._reasons.setdefault((code, decision), Oddity(rule, decision))
         reason.count += count
         if example and len(reason.examples) < EXAMPLES:
             reason.examples.append(example)
 
-    def reasons(self) -> list[Reason]:
+    def reasons(self) -> list[Oddity]:
         """What was left out first, and within that the most frequent."""
         ranks = {decision: rank for rank, decision in enumerate((LEFT_OUT, NO_POSE, NO_CROP))}
         return sorted(

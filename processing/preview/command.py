@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from ImageNet3D import ANGLES, KNOWN_CATEGORIES, ObjectAnnotation, ReleaseError
 from processing.card.plots import Statistics
-from processing.preview.books import Books
+from processing.preview.books import Oddities
 from processing.preview.cards import Card, CardMaker, long_side
 from processing.preview.page import BookLine, Section, render_page
 from processing.preview.selection import AnnotatedPicture, Selection, Source
@@ -200,7 +200,7 @@ def _some_cards(maker: CardMaker, candidates: Sequence[Candidate], count: int) -
     return list(itertools.islice(maker.cards([candidate.shown for candidate in candidates]), count))
 
 
-def _lines(books: Books, source: Source, maker: CardMaker) -> list[BookLine]:
+def _lines(books: Oddities, source: Source, maker: CardMaker) -> list[BookLine]:
     """The lines of the books; where an example is an object, with a card that shows it."""
     lines = []
     for reason in _with_progress(books.reasons(), "examples", " reasons"):

@@ -16,7 +16,7 @@ from ImageNet3D import OBJECT_STATUS
 from processing.card.columns import COLUMNS
 from processing.card.plots import Statistics, draw_plots
 from processing.drawing import draw, outline, raster
-from processing.preview.books import Reason
+from processing.preview.books import Oddity
 from processing.preview.cards import AGREES, Card, CardMaker
 from processing.preview.meshes import STEPS
 from processing.preview.selection import NO_STATUS
@@ -39,7 +39,7 @@ class Section(NamedTuple):
 class BookLine(NamedTuple):
     """A line of the books, with its examples in words, and a card where it is an object that can be shown."""
 
-    reason: Reason
+    reason: Oddity
     examples: list[tuple[str, Card | None]]
 
 

@@ -15,7 +15,7 @@ from processing.crop.pixels import crops
 from processing.crop.place import crop_map, why_not_cropped
 from processing.crop.rows import OPTIONS
 from processing.drawing.mesh import Mesh, read_mesh
-from processing.preview.books import Books
+from processing.preview.books import Oddities
 from processing.preview.selection import AnnotatedPicture, Selection
 
 
@@ -30,7 +30,7 @@ class RawSource:
         self._survey = ImageNet3D.survey(RawTree(path))
         self._release = self._survey.release
         self.category_captions = dict(self._release.category_captions)
-        self.books = Books()
+        self.books = Oddities()
         for finding in self._survey.findings:
             if selection.has_file(finding.file, ""):
                 self.books.add(finding)

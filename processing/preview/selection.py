@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import ImageNet3D
 from ImageNet3D import CATEGORIES, OBJECT_STATUS, ObjectAnnotation
 from processing.drawing.mesh import Mesh
-from processing.preview.books import Books
+from processing.preview.books import Oddities
 
 CONFIGS = ("pose", "object_centric")  # whose rows a page can show
 NO_STATUS = "none"  # stands for the objects without a status
@@ -126,7 +126,7 @@ class Source(Protocol):
     books_note: str
 
     @property
-    def books(self) -> Books | None:
+    def books(self) -> Oddities | None:
         """What was found odd, or None where that is not known; complete after `pictures`."""
 
     def pictures(self) -> Iterator[AnnotatedPicture]:

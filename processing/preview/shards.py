@@ -29,7 +29,7 @@ from processing.accounts import label_names
 from processing.built import LEDGER, MANIFEST, Manifest
 from processing.drawing.mesh import Mesh, MeshError, mesh_file, parse_mesh
 from processing.ledger import finding_from_json
-from processing.preview.books import Books
+from processing.preview.books import Oddities
 from processing.preview.selection import AnnotatedPicture, RowPlace, Selection
 from processing.runtime.store import paths_matching
 from processing.runtime.strict import DamagedError
@@ -124,8 +124,8 @@ class BuiltSource:
                 raise ReleaseError(f"{shown_path(path)}: is no file; build it again")
         return paths
 
-    def _read_ledger(self, path: str) -> Books:
-        books = Books()
+    def _read_ledger(self, path: str) -> Oddities:
+        books = Oddities()
         manifest = f"{self._location}/{MANIFEST}"
         try:
             for line in self._fs.cat_file(path).decode().splitlines():

@@ -14,8 +14,8 @@ from tabulate import tabulate
 from ImageNet3D import RAW_ARCHIVE, shown
 from processing.built import CARD, CORRECTIONS, CROISSANT, DATASHEET, FIGURES, MANIFEST, Listed
 from processing.configs import ALL_TABLES
-from processing.publish.release import BENCHMARK, Release
-from processing.publish.repository import Repository, Revision
+from processing.publish.publication import BENCHMARK, Publication
+from processing.publish.repository import CommitFiles, Repository
 
 # Neither listed nor anybody's edit: the raw release, the benchmark, and what the Hub keeps for itself.
 _EXPECTED = frozenset({RAW_ARCHIVE, BENCHMARK, ".gitattributes"})
@@ -42,7 +42,7 @@ class Published:
     """
 
     repository: Repository | None = None
-    revision: Revision = field(default_factory=lambda: Revision("", {}))
+    revision: CommitFiles = field(default_factory=lambda: CommitFiles("", {}))
     written: Mapping[str, Listed] = field(default_factory=dict)
 
     def is_ours(self, path: str) -> bool:
@@ -105,7 +105,7 @@ class Changes:
         return "\n".join(f"{mark} {shown(path)}" for mark, paths in marked for path in paths)
 
 
-def compare(release: Release, published: Published, overwrite: bool = False) -> Changes:
+def compare(release: Publication, published: Published, overwrite: bool = False) -> Changes:
     """What the release changes in a revision.
 
     Args:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from ImageNet3D import shown
 from processing.built import MANIFEST, Manifest, read_files, read_manifest
 from processing.publish.changes import Changes, Published, compare
-from processing.publish.release import Content, Release, read_release
+from processing.publish.publication import Content, Publication, read_publication
 from processing.publish.repository import (
     MAIN,
     PULL_REQUESTS,
@@ -133,7 +133,7 @@ def publish(
     if not dry_run:
         repository.check_token()
     info = repository.info()
-    release = read_release(folder, _verified(folder, workers), repo, benchmark)
+    release = read_publication(folder, _verified(folder, workers), repo, benchmark)
     if info is None:
         if dry_run:
             return PublishReport(repo, target, release.version, compare(release, Published()), gates=True)
@@ -224,7 +224,7 @@ class _Plan:
     is_tagged: bool
 
 
-def _plan(repository: Repository, release: Release, target: str, overwrite: bool) -> _Plan:
+def _plan(repository: Repository, release: Publication, target: str, overwrite: bool) -> _Plan:
     """Compare the release with the repository, and refuse what would not end well before anything is sent."""
     refs = repository.refs()
     start = _starting_point(repository, target, refs)
@@ -248,7 +248,7 @@ def _starting_point(repository: Repository, target: str, refs: Refs) -> str:
     return MAIN
 
 
-def _check_strangers(repository: Repository, release: Release, changes: Changes) -> None:
+def _check_strangers(repository: Repository, release: Publication, changes: Changes) -> None:
     """Refuse where files that stay would make the release unloadable or give it rows of their own."""
     script = f"{repository.repo_id.rpartition('/')[2]}.py"
     shard_folders = {PurePosixPath(p).parent for p in release.contents if p.endswith(".parquet")}
@@ -265,7 +265,7 @@ def _check_strangers(repository: Repository, release: Release, changes: Changes)
         )
 
 
-def _check_tag(repository: Repository, release: Release) -> None:
+def _check_tag(repository: Repository, release: Publication) -> None:
     """Refuse to publish under a version that other files have: users who pinned it rely on them."""
     if compare(release.tagged(), _read(repository, release.tag)):
         raise PublishError(
@@ -274,7 +274,7 @@ def _check_tag(repository: Repository, release: Release) -> None:
         )
 
 
-def _carry_out(repository: Repository, release: Release, plan: _Plan) -> tuple[str, str]:
+def _carry_out(repository: Repository, release: Publication, plan: _Plan) -> tuple[str, str]:
     """Make the commit where there is one to make; the sha of what is there then, and its address."""
     if plan.start != plan.target != PULL_REQUESTS:
         repository.create_branch(plan.target)
@@ -301,7 +301,7 @@ def _carry_out(repository: Repository, release: Release, plan: _Plan) -> tuple[s
     return (commit, page) if conflict is None else (found.revision.sha, repository.page(plan.target))
 
 
-def _upload(repository: Repository, release: Release, plan: _Plan) -> list[CommitOperationAdd]:
+def _upload(repository: Repository, release: Publication, plan: _Plan) -> list[CommitOperationAdd]:
     """Send the contents that the Hub lacks; what the commit is to add."""
     to_send = plan.changes.to_send
     additions = [_addition(path, release.contents[path]) for path in to_send]
@@ -328,7 +328,7 @@ def _addition(path: str, content: Content) -> CommitOperationAdd:
     return CommitOperationAdd(path_in_repo=path, path_or_fileobj=source)
 
 
-def _check_unchanged(additions: list[CommitOperationAdd], release: Release) -> None:
+def _check_unchanged(additions: list[CommitOperationAdd], release: Publication) -> None:
     """Commit only bytes that were verified: the checksums are of what was read for sending."""
     for addition in additions:
         if addition.upload_info.sha256.hex() != release.contents[addition.path_in_repo].sha256:

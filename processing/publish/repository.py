@@ -70,7 +70,7 @@ class ConflictError(PublishError):
 
 
 @dataclass(frozen=True)
-class Revision:
+class CommitFiles:
     """The files of a repository at one commit.
 
     Attributes:
@@ -122,12 +122,12 @@ class Repository:
             frozenset(branch.name for branch in refs.branches), frozenset(tag.name for tag in refs.tags)
         )
 
-    def read(self, revision: str) -> Revision:
+    def read(self, revision: str) -> CommitFiles:
         """The files at a revision."""
         sha = self._ask("repo_info", revision=revision).sha
         tree = partial(self._api.list_repo_tree, self.repo_id, recursive=True, revision=sha)
         entries = self._patiently(lambda: list(tree(repo_type="dataset")))
-        return Revision(sha, {entry.path: entry for entry in entries if isinstance(entry, RepoFile)})
+        return CommitFiles(sha, {entry.path: entry for entry in entries if isinstance(entry, RepoFile)})
 
     def fetch(self, path: str, sha: str) -> bytes:
         """The content of a small file at a commit."""

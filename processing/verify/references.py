@@ -23,7 +23,7 @@ from processing.runtime.paths import Place
 from processing.runtime.store import on_this_machine
 from processing.verify.checks import Problem, ShardFacts
 from processing.verify.raw import differences, look_alike, without_dictionaries
-from processing.verify.shard import check_checksum, decode, open_shard, unreadable, viewer_values
+from processing.verify.shard import check_checksum, decode_whole, open_shard, unreadable, viewer_values
 
 _Row = Mapping[str, Any]
 
@@ -130,7 +130,7 @@ def _mesh_faults(row: _Row) -> Iterator[tuple[str, str]]:
         if not np.array_equal(np.array(row["bounds"], np.float32), mesh.bounds):
             yield "value", "bounds are not the mesh's"
     try:
-        size, _ = decode(row["image"]["bytes"])
+        size, _ = decode_whole(row["image"]["bytes"])
     except Exception as error:  # Pillow's readers meet damaged bytes with many kinds of error
         yield "picture_undecodable", f"{type(error).__name__}: {error}"
     else:

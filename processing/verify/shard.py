@@ -303,7 +303,7 @@ ROW_GROUP_CHECKS: tuple[Callable[[RowGroup, str], Iterator[Problem]], ...] = (
 # --------------------------------------------------------------------------------------------------------
 
 
-def decode(data: bytes) -> tuple[tuple[int, int], int]:
+def decode_whole(data: bytes) -> tuple[tuple[int, int], int]:
     """Size and orientation of a picture, decoded to its last pixel.
 
     Raises:
@@ -335,7 +335,7 @@ class DecodedPictures:
             if key not in self._sizes:
                 self._sizes[key] = None
                 try:
-                    self._sizes[key], orientation = decode(data)
+                    self._sizes[key], orientation = decode_whole(data)
                 except Exception as error:  # Pillow's readers meet damaged bytes with many kinds of error
                     yield group.problem("picture_undecodable", f"{name}: {type(error).__name__}: {error}")
                     continue

@@ -163,7 +163,7 @@ class TestChanges:
         version = open_version(str(versions[1]))
         names = ["ax", "aeroplane"]
         monkeypatch.setattr(
-            "processing.compare.command.categories_of", lambda v: names[:: 1 if v is version else -1]
+            "processing.compare.command.category_names", lambda v: names[:: 1 if v is version else -1]
         )
         from processing.compare.command import changes
 

@@ -47,7 +47,7 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Release:
+class Publication:
     """All that is to be published, by path, and its version."""
 
     version: str
@@ -58,12 +58,12 @@ class Release:
         """The name of the version in the repository."""
         return f"v{self.version}"
 
-    def tagged(self) -> "Release":
+    def tagged(self) -> "Publication":
         """What the tag stands for: all but the benchmark."""
         return replace(self, contents={p: c for p, c in self.contents.items() if p != BENCHMARK})
 
 
-def read_release(folder: Path, manifest: Manifest, repo: str, benchmark: bool = False) -> Release:
+def read_publication(folder: Path, manifest: Manifest, repo: str, benchmark: bool = False) -> Publication:
     """What a built folder's manifest lists, and the manifest to publish with it.
 
     Args:
@@ -92,7 +92,7 @@ def read_release(folder: Path, manifest: Manifest, repo: str, benchmark: bool = 
     contents[MANIFEST] = Content.of_bytes(whole.to_json())
     if benchmark:
         contents[BENCHMARK] = Content.of_bytes(_benchmark())
-    return Release(manifest.version, dict(sorted(contents.items())))
+    return Publication(manifest.version, dict(sorted(contents.items())))
 
 
 def _pages(folder: Path, manifest: Manifest, repo: str) -> dict[str, Content]:
