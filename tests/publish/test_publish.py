@@ -25,7 +25,7 @@ import ImageNet3D
 from processing.__main__ import main
 from processing.build.command import build
 from processing.built import MANIFEST, Manifest
-from processing.publish import release, repository
+from processing.publish import publication, repository
 from processing.publish.command import PublishReport, publish
 from processing.publish.repository import PublishError
 from processing.runtime.strict import DamagedError
@@ -500,14 +500,14 @@ def test_a_lab_publishes_to_its_own_repository(built_sample: Path, tmp_path: Pat
 def test_the_benchmark_is_sent_where_it_is_asked_for(built_sample: Path, hub: WritableHub) -> None:
     """Also when the version has its tag: it is no part of that, and stays when the next is published."""
     first = send(built_sample, hub)
-    assert release.BENCHMARK not in hub.files()
+    assert publication.BENCHMARK not in hub.files()
     report = send(built_sample, hub, benchmark=True)
-    assert report.changes.to_send.keys() == {release.BENCHMARK}
-    source = (PROJECT / "dataset_card" / release.BENCHMARK).read_bytes()
-    assert hub.files()[release.BENCHMARK] == source
+    assert report.changes.to_send.keys() == {publication.BENCHMARK}
+    source = (PROJECT / "dataset_card" / publication.BENCHMARK).read_bytes()
+    assert hub.files()[publication.BENCHMARK] == source
     assert hub.sha(TAG) == first.commit != hub.sha()
     assert not send(built_sample, hub).changes
-    assert hub.files()[release.BENCHMARK] == source
+    assert hub.files()[publication.BENCHMARK] == source
 
 
 def test_a_machine_that_is_offline_is_told_at_once(
