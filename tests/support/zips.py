@@ -2,6 +2,7 @@
 
 import io
 import stat
+import struct
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -93,6 +94,18 @@ def begins_elsewhere(offset: int) -> Callable[[], bytes]:
     return write
 
 
+def longer_header() -> bytes:
+    """A sound zip with 2,000 bytes in one picture's own header that the directory does not know of."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, data in sound().items():
+            info = zipfile.ZipInfo(name)
+            info.extra = struct.pack("<HH", 0xCAFE, 2000) + bytes(2000) if name == PICTURE else b""
+            archive.writestr(info, data)
+            info.extra = b""
+    return stream.getvalue()
+
+
 def packed_bits_flipped() -> bytes:
     """A sound zip with a bit flipped in the packed bytes of one picture."""
     data = bytearray(zip_of(sound()))
@@ -164,6 +177,7 @@ MEMBERS = [
     lost("begins inside another member", begins_elsewhere(99), "member_damaged", ANNOTATION),
     lost("begins behind the zip", begins_elsewhere(2**32 - 2), "member_damaged", ANNOTATION),
     Member("larger than told", lying(size=10**6)),
+    Member("header longer than told", longer_header),
     lost("bomb that admits it", instead(PICTURE, bytes(10**8 + 1)), "picture_too_large"),
     lost("bomb that denies it", small_lie_about_a_bomb, "member_damaged"),
     lost("bomb for an annotation", instead(ANNOTATION, bytes(10**7)), "annotation_too_large", ANNOTATION),
