@@ -6,6 +6,7 @@ of the files is not that of this process is refused before its first task: it wo
 a release that it does not see for missing pictures.
 """
 
+import asyncio
 import hashlib
 import pickle
 import socket
@@ -146,24 +147,36 @@ def _run(client: "Client", view: View, tasks: Sequence[Task[Result]]) -> Results
         done = as_completed(begin(2), loop=client.loop)
         for future in done:
             number = running.pop(future)
-            yield number, _result(client, future, tasks[number].name)
+            suspects = partial(_suspects, client, running, tasks)
+            yield number, _result(client, future, tasks[number].name, suspects)
             done.update(begin(max(1, 2 * sum(client.nthreads().values()) - len(running))))
     finally:
         with suppress(Exception):  # of a scheduler that is gone
             client.cancel(list(running))
 
 
-def _result(client: "Client", future: "Future", name: str) -> Any:
+def _suspects(client: "Client", running: "Mapping[Future, int]", tasks: Sequence[Task[Any]]) -> list[str]:
+    """The names of the other tasks that the scheduler has given up.
+
+    A worker holds a task or two beside the one it is at, and the scheduler blames all of them for its death.
+    """
+    client.sync(asyncio.sleep, 0)  # what came in one message with the first is known then
+    return [tasks[number].name for future, number in running.items() if future.status == "error"]
+
+
+def _result(client: "Client", future: "Future", name: str, suspects: Callable[[], list[str]]) -> Any:
     from distributed import CancelledError, KilledWorker
 
     address = _address(client)
     try:
         return future.result()
     except KilledWorker as error:
+        others = suspects()
+        names = [name, *others]
         raise WorkerDiedError(
-            f"{name}: {error.allowed_failures + 1} workers died at it, the last on "
-            f"{error.last_worker.address}, perhaps for want of memory; look at their logs, give workers "
-            "more memory, and run the same command again to go on"
+            f"{', '.join(names)}: {error.allowed_failures + 1} workers died at "
+            f"{'one of these' if others else 'it'}, the last on {error.last_worker.address}, perhaps for "
+            "want of memory; look at their logs, give workers more memory, and run the same command again"
         ) from error
     except (ImportError, AttributeError) as error:
         if isinstance(error, AttributeError) and "Can't get attribute" not in str(error):
@@ -174,7 +187,7 @@ def _result(client: "Client", future: "Future", name: str) -> Any:
         ) from error
     except CancelledError as error:
         raise ClusterError(
-            f"{address}: the scheduler was lost; start it again, and run the same command to go on"
+            f"{address}: the scheduler was lost; start it again, and run the same command again"
         ) from error
 
 
