@@ -9,8 +9,8 @@ a line says so. That of object stores is apart, benchmarks/stores.py: it needs t
 
 # The processes that a build starts import this file as well, and must not pay for all that is imported here.
 if __name__ == "__main__":
-    from benchmarks import build, crops, drawing, evaluating, growth, loading, mixing, storage, streaming
+    from benchmarks import build, crops, drawing, evaluating, growth, loading, storage, streaming
     from benchmarks.measuring import command
 
-    modules = (build, loading, streaming, crops, evaluating, drawing, storage, mixing, growth)
+    modules = (build, loading, streaming, crops, evaluating, drawing, storage, growth)
     command(__doc__, {module.__name__.rpartition(".")[2]: module.tables for module in modules})

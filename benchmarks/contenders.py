@@ -2,20 +2,22 @@
 
     python -P benchmarks/contenders.py WAY FOLDER
 
-A peer runs in an environment of its own, so this file imports nothing of the project. FOLDER/samples holds
-the samples as files, one picture and one npz of fields each; a way first writes them in its own format, and
-then reads them through PyTorch's DataLoader as often as it is asked. Requests and answers are lines of JSON.
+A peer and each version of `datasets` run in an environment of their own, so this file imports nothing of the
+project. FOLDER/samples holds the samples as files, one picture and one npz of fields each; a way first writes
+them in its own format, and then reads them through PyTorch's DataLoader as often as it is asked. Requests and
+answers are lines of JSON. WAY is a class of this file, or a file with lines that a page prints.
 """
 
 import io
 import json
+import multiprocessing
 import random
 import resource
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +41,19 @@ def decoded_batch(samples: list[Sample]) -> torch.Tensor:
     """Decode all pictures whole, and stack their corners, since they differ in size."""
     batch = torch.zeros((len(samples), SIDE, SIDE, 3), dtype=torch.uint8)
     for place, sample in zip(batch, samples, strict=True):
-        picture = sample["image"] if isinstance(sample["image"], np.ndarray) else pixels(sample["image"])
+        picture = sample["image"]
+        if isinstance(picture, bytes | memoryview | bytearray):
+            picture = pixels(picture)
+        elif isinstance(picture, PIL.Image.Image):
+            picture = np.asarray(picture.convert("RGB"))
         corner = picture[:SIDE, :SIDE]
         place.numpy()[: corner.shape[0], : corner.shape[1]] = corner
     return batch
 
 
-def encoded_batch(samples: list[Sample]) -> list[bytes]:
-    """The pictures' bytes; LitData gives views of them, which cannot be sent to another process."""
-    return [bytes(sample["image"]) for sample in samples]
-
-
-def _of_batch(collate: Callable[[list[Sample]], Any], batch: dict[str, list[Any]]) -> Any:
+def _of_batch(batch: dict[str, list[Any]]) -> torch.Tensor:
     """The same of a batch that is a dict of lists."""
-    return collate([{"image": image} for image in batch["image"]])
+    return decoded_batch([{"image": image} for image in batch["image"]])
 
 
 class Way:
@@ -72,8 +73,8 @@ class Way:
     def write(self) -> None:
         """Write the samples in this way's own format."""
 
-    def samples(self, shuffled: bool, decoded: bool) -> Any:
-        """What the DataLoader reads: a torch data set of samples."""
+    def samples(self) -> Any:
+        """What the DataLoader reads: a torch data set of samples, shuffled."""
         raise NotImplementedError
 
     def read_sample(self, name: str) -> Sample:
@@ -94,9 +95,8 @@ class Memory(Way, torch.utils.data.Dataset):
     def write(self) -> None:
         self.data = [{"image": (self.source / f"{name}.JPEG").read_bytes()} for name in self.names]
 
-    def samples(self, shuffled: bool, decoded: bool) -> Any:
-        if shuffled:
-            random.Random(0).shuffle(self.data)
+    def samples(self) -> Any:
+        random.Random(0).shuffle(self.data)
         return self
 
     def __len__(self) -> int:
@@ -109,9 +109,8 @@ class Memory(Way, torch.utils.data.Dataset):
 class Files(Way, torch.utils.data.Dataset):
     """A JPEG and an npz for each sample."""
 
-    def samples(self, shuffled: bool, decoded: bool) -> Any:
-        if shuffled:
-            random.Random(0).shuffle(self.names)
+    def samples(self) -> Any:
+        random.Random(0).shuffle(self.names)
         return self
 
     def __len__(self) -> int:
@@ -121,70 +120,18 @@ class Files(Way, torch.utils.data.Dataset):
         return self.read_sample(self.names[index])
 
 
-class Rows(Way):
-    """The built folder as `load_dataset` gives it, row by row; the picture decoded by `datasets`."""
+class Printed(Way):
+    """Lines of README, card or docs as they stand: they leave `train`, of rows, or `batches`."""
 
-    def load(self) -> Any:
-        """The streaming data set."""
-        from datasets import load_dataset
+    def __init__(self, folder: Path, lines: str) -> None:
+        super().__init__(folder)
+        self.lines = lines
+        self.batched = "batches =" in lines
 
-        return load_dataset(str(self.folder.parent / "built"), "pose", split="train", streaming=True)
-
-    def undecoded(self) -> Any:
-        """The same with each picture as its bytes."""
-        from datasets import Image
-
-        return self.load().cast_column("image", Image(decode=False))
-
-    def samples(self, shuffled: bool, decoded: bool) -> Any:
-        rows = self.load() if decoded else self.undecoded()
-        if shuffled:  # from one shard at a time: with more, datasets 5.2 waits for 5 s when it has read all
-            rows = rows.shuffle(seed=0, buffer_size=BUFFER, max_buffer_input_shards=1)
-        return rows.map(self.array) if decoded else rows.map(self.data)
-
-    @staticmethod
-    def array(row: Sample) -> Sample:
-        """A row with its picture as an array."""
-        return row | {"image": np.asarray(row["image"].convert("RGB"))}
-
-    @staticmethod
-    def data(row: Sample) -> Sample:
-        """A row with its picture's bytes."""
-        return row | {"image": row["image"]["bytes"]}
-
-
-class Batches(Rows):
-    """The way of docs/training.md: rows leave Arrow as whole batches, and are decoded there."""
-
-    batched = True
-
-    def samples(self, shuffled: bool, decoded: bool) -> Any:
-        batches = self.undecoded().batch(BATCH).map(self.prepare)
-        # Rows are shuffled when they are built; what is left to an epoch is the order of the shards.
-        return batches.shuffle(seed=0, buffer_size=1, max_buffer_input_shards=1) if shuffled else batches
-
-    @staticmethod
-    def prepare(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """The pictures' bytes in place of the pictures."""
-        return batch | {"image": [image["bytes"] for image in batch["image"]]}
-
-
-class Once(Batches):
-    """The same, but a picture that several rows of a batch show is decoded once."""
-
-    @staticmethod
-    def prepare(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        encoded = {key: image["bytes"] for key, image in zip(batch["image_id"], batch["image"], strict=True)}
-        pictures = {key: pixels(data) for key, data in encoded.items()}
-        return batch | {"image": [pictures[key] for key in batch["image_id"]]}
-
-
-class Buffer(Rows):
-    """A buffer of rows, filled in batches: it holds bytes and copies none."""
-
-    def samples(self, shuffled: bool, decoded: bool) -> Any:
-        rows = self.undecoded().map(Batches.prepare, batched=True, batch_size=BATCH)
-        return rows.shuffle(seed=0, buffer_size=BUFFER, max_buffer_input_shards=1)
+    def samples(self) -> Any:
+        names: dict[str, Any] = {}
+        exec(compile(self.lines, "<printed>", "exec"), names)  # noqa: S102 - our own pages
+        return names["batches" if self.batched else "train"]
 
 
 class WebDataset(Way):
@@ -202,15 +149,12 @@ class WebDataset(Way):
                 fields = sample | {"bbox": sample["bbox"].tolist()}
                 writer.write({"__key__": name, "jpg": data, "json": fields})
 
-    def samples(self, shuffled: bool, decoded: bool) -> Any:
+    def samples(self) -> Any:
         import webdataset
 
         tars = [str(path) for path in sorted(self.folder.glob("*.tar"))]
-        order = len(tars) if shuffled else False
-        stream = webdataset.WebDataset(tars, shardshuffle=order, empty_check=False, seed=0)
-        if shuffled:
-            stream = stream.shuffle(BUFFER)
-        return stream.map(self.sample)
+        stream = webdataset.WebDataset(tars, shardshuffle=len(tars), empty_check=False, seed=0)
+        return stream.shuffle(BUFFER).map(self.sample)
 
     @staticmethod
     def sample(files: dict[str, bytes]) -> Sample:
@@ -239,12 +183,12 @@ class Mosaic(Way):
             for name in self.names:
                 writer.write(self.plain_sample(name))
 
-    def samples(self, shuffled: bool, decoded: bool) -> Any:
+    def samples(self) -> Any:
         import streaming
 
         streaming.base.util.clean_stale_shared_memory()
         return streaming.StreamingDataset(
-            local=str(self.folder), shuffle=shuffled, batch_size=BATCH, num_canonical_nodes=1
+            local=str(self.folder), shuffle=True, batch_size=BATCH, num_canonical_nodes=1
         )
 
 
@@ -264,44 +208,95 @@ class LitData(Way):
             verbose=False,
         )
 
-    def samples(self, shuffled: bool, decoded: bool) -> Any:
+    def samples(self) -> Any:
         import litdata
 
         self.loader = litdata.StreamingDataLoader
-        return litdata.StreamingDataset(str(self.folder), shuffle=shuffled)
+        return litdata.StreamingDataset(str(self.folder), shuffle=True)
 
 
-WAYS = (Memory, Files, Rows, Batches, Once, Buffer, WebDataset, Mosaic, LitData)
+WAYS = (Memory, Files, WebDataset, Mosaic, LitData)
 
 
-def read(way: Way, decoded: bool, shuffled: bool, workers: int) -> dict[str, float]:
-    """Read all samples once; opening the data set, which is done once for all epochs, is not counted.
+def open_loader(
+    way: Way, workers: int, collate: Callable[[Any], Any] | None = None, size: int = BATCH
+) -> Any:
+    """A DataLoader over all samples."""
+    if way.batched:
+        options = {"batch_size": None, "collate_fn": collate or _of_batch}
+    else:
+        options = {"batch_size": size, "collate_fn": collate or decoded_batch}
+    return way.loader(way.samples(), num_workers=workers, **options)
+
+
+def read(way: Way, workers: int) -> dict[str, float]:
+    """Read and decode all samples once.
 
     Returns:
-        samples; seconds of wall time; cpu, the seconds of processor time of this process and its workers; and
-        bytes of the pictures, unless decoded.
+        samples; seconds of wall time; cpu, the seconds of processor time of this process and its workers;
+        first, seconds until the first batch is there; pause, seconds between the last batch and the end; and
+        memory, the bytes that a reading process has for itself, at most, beyond what it began with.
     """
-    collate = decoded_batch if decoded else encoded_batch
-    data = way.samples(shuffled, decoded)
-    if way.batched:
-        options = {"batch_size": None, "collate_fn": partial(_of_batch, collate)}
-    else:
-        options = {"batch_size": BATCH, "collate_fn": collate}
-    loader = way.loader(data, num_workers=workers, **options)
     before, start = _processor_time(), time.perf_counter()
-    samples = size = 0
-    for batch in loader:
-        samples += len(batch)
-        size += 0 if decoded else sum(map(len, batch))
-    seconds = time.perf_counter() - start
-    return {"samples": samples, "bytes": size, "seconds": seconds, "cpu": _processor_time() - before}
+    with Memories() as memories:
+        samples, first = 0, 0.0
+        for batch in open_loader(way, workers):
+            last = time.perf_counter()
+            first = first or last - start
+            samples += len(batch)
+    end = time.perf_counter()
+    found = {"samples": samples, "seconds": end - start, "cpu": _processor_time() - before}
+    return found | {"first": first, "pause": end - last, "memory": memories.most}
 
 
-def first(way: Way) -> dict[str, float]:
-    """Seconds until the first sample is there, with everything imported and nothing opened, undecoded."""
-    start = time.perf_counter()
-    next(iter(way.samples(False, False)))
-    return {"seconds": time.perf_counter() - start}
+class Memories(threading.Thread):
+    """Looks ten times a second at what this process and its workers have for themselves.
+
+    A worker is forked, so that what it shares with this process, such as imports, is not its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most, self.ended = 0, threading.Event()
+        self.base = private_bytes("self")
+
+    def __enter__(self) -> "Memories":
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.ended.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self.ended.wait(0.1):
+            workers = [private_bytes(str(p.pid)) for p in multiprocessing.active_children()]
+            self.most = max(
+                [self.most, *workers] if workers else [self.most, private_bytes("self") - self.base]
+            )
+
+
+def private_bytes(process: str) -> int:
+    """What a process shares with no other; 0 of one that has ended."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text("utf-8").splitlines()
+    except OSError:
+        return 0
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+def names(way: Way, workers: int) -> list[str]:
+    """The image ids of an epoch, in the order in which batches of 64 give them."""
+    collate = _ids_of_batch if way.batched else _ids_of_rows
+    return [name for batch in open_loader(way, workers, collate, size=64) for name in batch]
+
+
+def _ids_of_rows(rows: list[Sample]) -> list[str]:
+    return [row["image_id"] for row in rows]
+
+
+def _ids_of_batch(batch: dict[str, list[Any]]) -> list[str]:
+    return list(batch["image_id"])
 
 
 def _processor_time() -> float:
@@ -309,14 +304,23 @@ def _processor_time() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
+def open_way(name: str, folder: Path) -> Way:
+    """A class of this file by its name, or a file with printed lines."""
+    if name.endswith(".py"):
+        import datasets
+
+        datasets.disable_progress_bars()
+        return Printed(folder, Path(name).read_text("utf-8"))
+    return {way.__name__: way for way in WAYS}[name](folder)
+
+
 def main() -> None:
     """Answer requests until there are no more; what a library prints goes to stderr."""
-    ways = {way.__name__: way for way in WAYS}
     answers, sys.stdout = sys.stdout, sys.stderr
     torch.set_num_threads(1)
-    way = ways[sys.argv[1]](Path(sys.argv[2]))
+    way = open_way(sys.argv[1], Path(sys.argv[2]))
     shutil.rmtree(way.folder, ignore_errors=True)
-    does: dict[str, Callable[..., Any]] = {"write": lambda way: way.write(), "read": read, "first": first}
+    does: dict[str, Callable[..., Any]] = {"write": lambda way: way.write(), "read": read, "names": names}
     for line in sys.stdin:
         request = json.loads(line)
         answer = does[request.pop("do")](way, **request)

@@ -1,4 +1,4 @@
-"""Environments for the peers, whose pins clash with ours and with each other's.
+"""Environments for peers and older versions of `datasets`, whose pins clash with ours and with each other's.
 
 Each is made once, under `benchmarks/.environments`. All have the same torch, the same Pillow that decodes,
 and no build of torch for graphics cards, which would be several gigabytes.
@@ -13,6 +13,8 @@ ENVIRONMENTS = Path(__file__).parent / ".environments"
 
 TORCH = "torch==2.13.0"
 PEERS = {
+    "datasets 3.6.0": ["datasets==3.6.0", "pyarrow==21.0.0"],
+    "datasets 4.4.2": ["datasets==4.4.2"],
     "mosaicml": ["mosaicml-streaming==0.13.0"],
     "litdata": ["litdata==0.2.76"],
 }

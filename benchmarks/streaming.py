@@ -1,15 +1,17 @@
-"""Streaming: samples a second through PyTorch's DataLoader, against other formats and decoding alone.
+"""Streaming by the lines that README and docs print, through PyTorch's DataLoader, against other formats.
 
     python -m benchmarks.streaming [--raw RAW] [--quick]
 
-All ways give the same samples, the training rows of `pose`, from local shards of the same size: ours row by
-row and in batches, WebDataset, MDS, LitData, and a JPEG and an npz for each sample. *Decoding alone* has the
-bytes in memory. Each way is a process of its own (`contenders.py`), the peers' in environments of their own,
-and they take turns. A ratio is the median over the rounds of what decoding alone, or WebDataset, took over
-what the way took.
+All ways give the same samples, the training rows of `pose`, shuffled and decoded, from local shards of the
+same size: ours by the printed lines as they stand, on three versions of `datasets`; WebDataset, MDS, LitData;
+and a JPEG and an npz for each sample. *Decoding alone* has the bytes in memory. Each way is a process of its
+own (`contenders.py`), most in an environment of their own, and they take turns. A ratio is the median over
+the rounds of what decoding alone took over what the way took. How well the printed lines mix is measured
+apart, on a release of realistic size without pictures (`mixing.py`).
 """
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,54 +20,68 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks import environments, inputs
+from benchmarks import environments, inputs, mixing
 from benchmarks.measuring import Setting, Table, alternate, command, median, ratio
 from processing.build.command import build
 
 PICTURES = 4000  # of the release that is streamed
 SHARDS = 8  # so that one is as large as those of the release
 WORKERS = (0, 1, 2)
+READERS = (1, 4)  # DataLoader workers, of whatever process, for mixing
+PROJECT = Path(__file__).parents[1]
 
+DECODING = "decoding alone"
 # name -> (class of contenders.py, the peer whose environment it needs)
-WAYS = {
-    "decoding alone": ("Memory", None),
-    "ours, rows as they come": ("Rows", None),
-    "ours, in batches": ("Batches", None),
-    "ours, in batches, buffer of 1,000": ("Buffer", None),
-    "ours, a picture decoded once": ("Once", None),
-    "WebDataset": ("WebDataset", None),
+PEERS = {
+    "WebDataset, buffer of 1,000": ("WebDataset", None),
     "MosaicML Streaming": ("Mosaic", "mosaicml"),
     "LitData": ("LitData", "litdata"),
     "JPEG and npz files": ("Files", None),
 }
-DECODING = "decoding alone"
-BUFFERED = "ours, in batches, buffer of 1,000"
-ONCE = "ours, a picture decoded once"
-REFERENCE = "WebDataset"
+PAGES = {"README.md": "train", "docs/training.md": "batches"}  # page -> the name that its lines leave
+VERSIONS = ("datasets 3.6.0", "datasets 4.4.2")  # beside the one that is installed
+
+
+def printed(page: str, repository: Path) -> str:
+    """The lines of a page that stream, with a folder in the place of the repository."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (PROJECT / page).read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    (found,) = [b for b in blocks if "streaming=True" in b and f"\n{PAGES[page]} = " in b and "del " not in b]
+    return found.replace("ccvl/ImageNet3D", str(repository))
 
 
 def tables(setting: Setting) -> list[Table]:
-    """Bytes and decoded, shuffled and not, with each number of workers; and the time to the first sample."""
+    """The speed of each way with each number of workers, and how well ours mix."""
     if not environments.has("torch"):
         return [Table("streaming", "Streaming: left out, it needs torch (pip install torch==2.13.0)", [])]
     samples = prepare(setting)
     with ExitStack() as stack:
+        named = {DECODING: ("Memory", None), **_ours(setting.scratch, setting.scratch / "built"), **PEERS}
         ways = {
             name: contender
-            for name, (way, peer) in WAYS.items()
+            for name, (way, peer) in named.items()
             if (contender := stack.enter_context(_contender(way, peer, setting))) is not None
         }
         for contender in ways.values():
             contender.ask("write")
-        found = [
-            _speeds(ways, setting, samples, decoded, shuffled)
-            for decoded in (False, True)
-            for shuffled in (False, True)
-        ]
-        return [*found, _first(ways, setting)]
+        speeds = _speeds(ways, setting, samples)
+    return [speeds, _mixing(setting)]
+
+
+def _ours(folder: Path, repository: Path) -> dict[str, tuple[str, str | None]]:
+    """The printed lines on each version of `datasets`, as `_contender` takes them."""
+    ways: dict[str, tuple[str, str | None]] = {}
+    for page in PAGES:
+        lines = folder / f"{repository.name}-{Path(page).stem}.py"
+        lines.write_text(printed(page, repository), "utf-8")
+        ways[f"{page}, datasets {datasets.__version__}"] = (str(lines), None)
+        ways |= {f"{page}, {version}": (str(lines), version) for version in VERSIONS}
+    return ways
 
 
 def prepare(setting: Setting) -> int:
@@ -132,56 +148,45 @@ def _contender(way: str, peer: str | None, setting: Setting) -> Iterator[Contend
         process.wait()
 
 
-def _speeds(
-    ways: dict[str, Contender], setting: Setting, samples: int, decoded: bool, shuffled: bool
-) -> Table:
-    """Samples a second for each number of workers."""
-    chosen = {
-        name: way
-        for name, way in ways.items()
-        if (decoded or name not in (DECODING, ONCE)) and (shuffled or name != BUFFERED)
-    }
-    reference = DECODING if decoded else REFERENCE
-    what = f"{'decoded' if decoded else 'bytes'}, {'shuffled' if shuffled else 'in order'}"
+def _speeds(ways: dict[str, Contender], setting: Setting, samples: int) -> Table:
+    """Samples a second for each number of workers, and what else a user feels."""
     numbers = WORKERS[:2] if setting.quick else WORKERS
-    speeds = [f"{w} workers, samples/s" for w in numbers]
-    head = ["way", *speeds, *(f"{w} workers, ratio" for w in numbers), "ms of CPU a sample, 0 workers"]
-    note = f"The ratio is a way's speed over that of {reference}."
-    table = Table(f"streaming {what}", f"Streaming {samples:,} samples, {what}", head, notes=[note])
     taken: dict[tuple[str, int], list[dict[str, float]]] = {}
     for workers in numbers:
-        request = {"decoded": decoded, "shuffled": shuffled, "workers": workers}
         rounds = alternate(
-            {name: partial(way.ask, "read", **request) for name, way in chosen.items()}, setting
+            {name: partial(way.ask, "read", workers=workers) for name, way in ways.items()}, setting
         )
         taken |= {(name, workers): results for name, results in rounds.items()}
-    for name in chosen:
-        for results in (taken[name, workers] for workers in numbers):
-            _check(name, results, samples, taken[next(iter(chosen)), 0][0]["bytes"])
-        seconds = [[r["seconds"] for r in taken[name, workers]] for workers in numbers]
-        speeds = [samples / median(s) for s in seconds]
+    head = ["way", *(f"{w} workers" for w in numbers), "samples/s, 0", "ms of CPU a sample, 0"]
+    head += ["MB a worker", "s to the first batch", "s of pause at the end"]
+    table = Table("streaming", f"Streaming {samples:,} samples, shuffled and decoded, over {DECODING}", head)
+    for name in ways:
+        counted = [result["samples"] for workers in numbers for result in taken[name, workers]]
+        assert counted == [samples] * len(counted), f"{name} gave {counted} samples of {samples}"
         ratios = [
-            ratio([r["seconds"] for r in taken[reference, workers]], s) if reference in chosen else None
-            for workers, s in zip(numbers, seconds, strict=True)
+            ratio([r["seconds"] for r in taken[DECODING, w]], [r["seconds"] for r in taken[name, w]])
+            for w in numbers
         ]
-        cpu = 1000 * median([r["cpu"] for r in taken[name, 0]]) / samples
-        table.rows.append([name, *map(round, speeds), *ratios, cpu])
+        alone, one = taken[name, 0], taken[name, 1]
+        speed = round(samples / median([r["seconds"] for r in alone]))
+        cpu = 1000 * median([r["cpu"] for r in alone]) / samples
+        felt = [median([r[what] for r in one]) for what in ("first", "pause")]
+        memory = round(max(r["memory"] for r in one) / 1e6)
+        table.rows.append([name, *ratios, speed, cpu, memory, *felt])
     return table
 
 
-def _check(name: str, results: list[dict[str, float]], samples: int, size: float) -> None:
-    """All samples were there, and the same."""
-    for result in results:
-        assert result["samples"] == samples, f"{name} gave {result['samples']} samples of {samples}"
-        assert result["bytes"] == size, f"{name} gave {result['bytes']} bytes of {size}"
-
-
-def _first(ways: dict[str, Contender], setting: Setting) -> Table:
-    """Seconds to the first sample of local shards."""
-    chosen = {name: way for name, way in ways.items() if name not in (DECODING, ONCE, BUFFERED)}
-    rounds = alternate({n: lambda w=w: w.ask("first")["seconds"] for n, w in chosen.items()}, setting)
-    table = Table("first sample", "Time to the first sample of local shards", ["way", "s", "least", "most"])
-    table.rows = [[name, median(s), min(s), max(s)] for name, s in rounds.items()]
+def _mixing(setting: Setting) -> Table:
+    """Entropy of windows, of the printed lines, on a release of realistic size."""
+    folder = setting.scratch / "mixing"
+    mixing.write_release(folder, scale=0.1 if setting.quick else 1)
+    title = f"Entropy of categories in windows of {mixing.WINDOW} samples, over a perfect shuffle"
+    table = Table("mixing", title, ["way", *(f"{readers} readers" for readers in READERS)])
+    for name, (way, peer) in _ours(setting.scratch, folder).items():
+        with _contender(way, peer, setting) as contender:
+            if contender is not None:
+                epochs = [contender.ask("names", workers=readers) for readers in READERS]
+                table.rows.append([name, *map(mixing.mixing, epochs)])
     return table
 
 
