@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from support import PROJECT
 from support.cards import page, run_blocks, sizes
 
 from ImageNet3D import SPLITS
@@ -30,6 +31,9 @@ _FURTHER = {
 def code_blocks(folder: Path, package: str = "") -> list[str]:
     """The card's blocks of Python that need a further package or module, or none."""
     blocks = blocks_of(folder, "python")
+    for number, block in enumerate(blocks):
+        if "DataLoader(train" in block and "train = " not in block:  # it goes on from the one before
+            blocks[number] = blocks[number - 1] + block
     needs = [
         next((name for name, asks in _FURTHER.items() if re.search(asks, block, re.MULTILINE)), "")
         for block in blocks
@@ -46,6 +50,14 @@ class TestCode:
     def test_there_is_an_example_for_every_config(self, built_sample: Path) -> None:
         code = "".join(block for package in ("", *_FURTHER) for block in code_blocks(built_sample, package))
         assert all(f'"ccvl/ImageNet3D", "{config}"' in code for config in PUBLISHED_CONFIGS)
+
+    def test_streams_by_the_lines_of_the_readme(self, built_sample: Path) -> None:
+        """Which are those that `benchmarks.streaming` measures."""
+        (of_readme,), (of_card,) = (
+            [block for block in blocks_of(folder, "python") if "def mix(" in block]
+            for folder in (PROJECT, built_sample)
+        )
+        assert of_card == of_readme
 
     @pytest.mark.parametrize("split", list(SPLITS))
     def test_names_no_split_that_is_not_there(self, split: str, tmp_path: Path) -> None:
