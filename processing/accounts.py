@@ -21,32 +21,15 @@ from processing.runtime.strict import Field
 
 NO_CAPTION = "no_caption"  # a rule of the captions config, not a fault of the release
 
-
 # Why a posed object has no crop: rules of object_centric. The codes of faults of the release are in REASONS.
 IGNORED = "ignore_set"
-
-
 NO_STATUS = "status_missing"
-
-
 BAD_STATUS = "status_bad"
-
-
 NO_DISTANCE = "distance_not_positive"
-
-
 NO_CENTRE = "centre_missing"
-
-
 BEYOND_CROPPING = "pose_beyond_cropping"
-
-
 EMPTY_CROP = "crop_empty"
-
-
 NAME_TOO_LONG = "file_name_too_long"  # of the command `crop` alone
-
-
 CROP_RULES = {
     IGNORED: "an object carries the old ignore flag",
     NO_STATUS: "an object has no status",

@@ -282,8 +282,3 @@ def _text(path: Place) -> str:
 def finding_counts(findings: Iterable[tuple[str, Finding]]) -> dict[str, int]:
     """How often each code is in the ledger."""
     return dict(Counter(finding.reason for _, finding in findings))
-
-
-# --------------------------------------------------------------------------------------------------------
-# A command at work in a folder
-# --------------------------------------------------------------------------------------------------------

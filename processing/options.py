@@ -64,8 +64,6 @@ def say(text: str) -> None:
 
 
 _INTERRUPTED = "interrupted; run the same command again to go on"
-
-
 _PATIENCE = 1  # seconds from Ctrl-C to the end
 
 

@@ -16,8 +16,6 @@ import fsspec
 from ImageNet3D import shown_error
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}  # that have a protocol's package
-
-
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:://|::)")
 
 

@@ -20,22 +20,15 @@ from processing.sample.shapes import Model
 # A picture of index i in the category at place k shows SCENES[(k + i) % 6].
 SCENES = ("alone", "group", "alone", "cut", "alone", "behind")
 
-
 # How much of a cut object is left in the picture, by the category's place: partially, barely, bad.
 CUT_VISIBLE = (0.7, 0.35, 0.1)
-
-
 STATUS_FROM_VISIBLE = (
     (0.9, "status_good"),
     (0.5, "status_partially"),
     (0.2, "status_barely"),
     (0.0, "status_bad"),
 )
-
-
 SIZES = ((400, 300), (300, 400), (320, 320), (500, 333), (240, 180), (256, 384))  # width, height
-
-
 VIEWPORT = 3000  # focal length in pixels, the release's
 
 

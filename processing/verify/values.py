@@ -39,7 +39,6 @@ def check_values(group: RowGroup, name: str) -> Iterator[Problem]:
 
 _OF_OBJECTS = {"cad_index", "object_status", "dense"}
 
-
 # The columns that may be null: in pose all of a pose but its angles; a crop has a place and a distance too.
 _NULLABLE: Mapping[str, Collection[str]] = {
     "pose": {*POSE_FIELDS, *_OF_OBJECTS} - {*ANGLES},
@@ -47,7 +46,6 @@ _NULLABLE: Mapping[str, Collection[str]] = {
     "captions": {*POSE_FIELDS, *_OF_OBJECTS, "caption", "category_caption"},
     "object_centric": {"viewport", *_OF_OBJECTS},
 }
-
 
 # (table, rule that is broken, which rows break it)
 _Rule = tuple[pa.Table, str, np.ndarray]

@@ -19,7 +19,7 @@ from processing.build.command import build
 from processing.build.plan import plan_shards
 
 # --------------------------------------------------------------------------------------------------------
-# Zips that no zip program would write
+# Members
 # --------------------------------------------------------------------------------------------------------
 
 

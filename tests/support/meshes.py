@@ -30,7 +30,6 @@ def fan(corners: int) -> bytes:
 
 TRIANGLE = [(0, 0, 0), (1, 0, 0), (0, 1, 0)]
 
-
 # name -> (bytes, reason; "" where the mesh is usable)
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "sound": (MESH, ""),
