@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,14 @@ from typing import Any
 import numpy as np
 
 import ImageNet3D
-from ImageNet3D import CORRECTED_FIELDS, POSE_FIELDS, ObjectAnnotation, ReleaseError, read_corrections
+from ImageNet3D import (
+    CORRECTED_FIELDS,
+    POSE_FIELDS,
+    Correction,
+    ObjectAnnotation,
+    ReleaseError,
+    read_corrections,
+)
 from processing.annotate.readings import ObjectKey
 from processing.built import CORRECTIONS
 from processing.drawing.draw import box_agreement
@@ -33,13 +41,17 @@ class Item:
     """An object of the queue.
 
     Attributes:
+        number: of the queue; it stays, whatever is added.
+        annotation: what the source says of it, or the correction that adds it.
         released: field -> the release's value, as corrections name them.
+        is_added: whether a correction adds it, which then stands for the release.
     """
 
     number: int
     picture: AnnotatedPicture
     annotation: ObjectAnnotation
     released: Mapping[str, Any]
+    is_added: bool = False
 
     @property
     def key(self) -> ObjectKey:
@@ -70,7 +82,9 @@ class Filter:
 
 
 class Queue:
-    """All objects of a raw release or built folder that have a box, in the order of its splits.
+    """All objects of a raw release or built folder that have a box, and those that people add.
+
+    They are shown in the order of its splits, those of a picture together.
 
     Args:
         path: of the release or the folder.
@@ -84,13 +98,17 @@ class Queue:
         self._source: Source = open_source(path)
         corrected = _released_values(path)
         self.items: list[Item] = []
+        self._pictures: dict[str, AnnotatedPicture] = {}
         for picture in self._source.pictures():
+            self._pictures[picture.image_id] = picture
             for item in picture.objects:
                 values = {name: getattr(item, name) for name in CORRECTED_FIELDS}
                 values["bbox"] = list(item.bbox)
                 values |= corrected.get(ObjectKey(picture.image_id, item.index), {})
                 self.items.append(Item(len(self.items), picture, item, values))
         self._numbers = {item.key: item.number for item in self.items}
+        self._places = {image_id: place for place, image_id in enumerate(self._pictures)}
+        self._growing = threading.Lock()
         self.named = frozenset(_named(named, self._numbers)) if named else frozenset()
         viewports = [v for item in self.items if (v := item.released["viewport"]) and v > 0]
         self._viewport = float(np.median(viewports)) if viewports else USUAL_VIEWPOINT
@@ -102,9 +120,27 @@ class Queue:
         """Those that have an object."""
         return sorted({item.picture.category for item in self.items})
 
+    def take_in(self, added: Iterable[Correction]) -> None:
+        """Go on with objects that corrections add to the pictures; each is taken in once."""
+        with self._growing:
+            for line in added:
+                key = ObjectKey(line.image_id, line.object_index)
+                picture = self._pictures.get(line.image_id)
+                if picture is None or key in self._numbers:
+                    continue
+                values = {name: line.new.get(name) for name in CORRECTED_FIELDS}
+                annotation = ObjectAnnotation(line.object_index, **{**values, "bbox": tuple(values["bbox"])})
+                self._numbers[key] = len(self.items)
+                self.items.append(Item(len(self.items), picture, annotation, values, is_added=True))
+
+    def num_objects(self, picture: AnnotatedPicture) -> int | None:
+        """How many objects the source counts in a picture, usable or not; None where it cannot tell."""
+        return self._source.num_objects(picture)
+
     def chosen(self, wanted: Filter) -> list[Item]:
         """The objects that a filter lets through, in the queue's order."""
-        return [item for item in self.items if self._is_chosen(item, wanted)]
+        found = [item for item in self.items if self._is_chosen(item, wanted)]
+        return sorted(found, key=lambda item: (self._places[item.key.image_id], item.annotation.index))
 
     def _is_chosen(self, item: Item, wanted: Filter) -> bool:
         released = item.released
@@ -121,7 +157,9 @@ class Queue:
 
     def picture(self, item: Item) -> bytes:
         """The file that shows an object; Unusable if it cannot be used."""
-        return self._source.read(item.picture, item.annotation)
+        # A source finds a picture by an object of its own.
+        shown = item.picture.objects[0] if item.is_added and item.picture.objects else item.annotation
+        return self._source.read(item.picture, shown)
 
     def meshes(self, category: str) -> list[int]:
         """The CAD models of a category, from 1."""
@@ -135,12 +173,19 @@ class Queue:
             return None
 
     def start(self, item: Item) -> dict[str, Any]:
-        """Where a person begins: the release's values, and a good guess for what it has not.
+        """Where a person begins: the release's values, and a good guess for what it has not."""
+        return self.guess(item.picture.category, item.released)
+
+    def guess(self, category: str, known: Mapping[str, Any]) -> dict[str, Any]:
+        """An object's values, and a good guess for those that are not known.
 
         The object's centre in the middle of its box, at the distance at which the mesh fills the box.
+
+        Args:
+            known: field -> value or None; the `bbox` at least.
         """
-        x1, y1, x2, y2 = item.released["bbox"]
-        models = self.meshes(item.picture.category)
+        x1, y1, x2, y2 = known["bbox"]
+        models = self.meshes(category)
         guess = {
             "azimuth": _FIRST_AZIMUTH,
             "elevation": _FIRST_ELEVATION,
@@ -150,12 +195,12 @@ class Queue:
             "viewport": self._viewport,
             "cad_index": models[0] if models else None,
         }
-        values = {**guess, **{name: v for name, v in item.released.items() if v is not None}}
+        values = {**guess, **{name: v for name, v in known.items() if v is not None}}
         values = {name: values.get(name) for name in CORRECTED_FIELDS}
         if values["viewport"] <= 0:
             values["viewport"] = self._viewport
         if values["distance"] is None or values["distance"] <= 0:
-            mesh = values["cad_index"] and self.mesh(item.picture.category, values["cad_index"])
+            mesh = values["cad_index"] and self.mesh(category, values["cad_index"])
             values["distance"] = filling_distance(mesh or None, values)
         return values
 

@@ -75,6 +75,7 @@ class Readings:
         self.lines: list[Correction] = []
         self.by_object: dict[ObjectKey, dict[str | None, Reading]] = {}
         self.chosen: dict[ObjectKey, str] = {}  # object -> when its readings were last held side by side
+        self.added: dict[ObjectKey, Correction] = {}  # object that is none of the release's -> what adds it
 
     def refresh(self) -> None:
         """Take in the lines that were written since, by whomever; all anew if the file was replaced.
@@ -118,7 +119,9 @@ class Readings:
         key = ObjectKey(line.image_id, line.object_index)
         if line.reviewed:
             self.chosen[key] = max(self.chosen.get(key, ""), line.when)
-        elif line.operation != "add":
+        elif line.operation == "add":
+            self.added[key] = line
+        else:
             readings = self.by_object.setdefault(key, {})
             readings[line.who] = readings.get(line.who, Reading(line.who, line.when)).after(line)
 
@@ -127,20 +130,26 @@ class Readings:
         found = self.by_object.get(key, {}).values()
         return {name for reading in found for name in reading.changes}
 
-    def append(self, values: Mapping[str, Any]) -> Correction:
+    def append(self, values: Mapping[str, Any], num_objects: int = 0) -> Correction:
         """Write one line; it is on the disk when this returns.
 
         Args:
-            values: of a `Correction`, without `when`.
+            values: of a `Correction`, without `when`; of `add` without `object_index` too, which becomes the
+                next that is free, whoever else adds to the picture at the same time.
+            num_objects: of `add`, how many objects the picture has without those of this file.
 
         Raises:
             ValueError: if they make none; nothing is written.
             OSError: if it cannot be written.
         """
-        parse_correction(_line(values, datetime.now(UTC)))  # before the file is there
+        is_add = values["operation"] == "add"
+        # Before the file is there.
+        parse_correction(_line({**values, "object_index": 0} if is_add else values, datetime.now(UTC)))
         is_new = not self.path.exists()
         with self._lock, self.path.open("ab+") as file, _locked(file.fileno()):
             self.refresh()
+            if is_add:
+                values = {**values, "object_index": self._next_index(values["image_id"], num_objects)}
             after = max((datetime.fromisoformat(line.when) for line in self.lines[-1:]), default=None)
             now = datetime.now(UTC)
             line = _line(values, now if after is None else max(now, after + timedelta(microseconds=1)))
@@ -158,6 +167,10 @@ class Readings:
             finally:
                 os.close(folder)
         return correction
+
+    def _next_index(self, image_id: str, num_objects: int) -> int:
+        added = [key.object_index + 1 for key in self.added if key.image_id == image_id]
+        return max([num_objects, *added])
 
     def _mended_end(self, descriptor: int) -> bytes:
         """A line end if one lacks; what a power cut left of a line, which nobody was told is saved, goes."""

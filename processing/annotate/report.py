@@ -62,13 +62,15 @@ class Report:
     """The whole of it.
 
     Attributes:
-        objects: of the queue.
-        done: of them, those that anybody has a reading of.
+        objects: of the queue, added ones among them.
+        added: of them, those that a correction adds.
+        done: of them, those that anybody has a reading of; adding is none.
         left_out: of them, those that the latest reading leaves out.
         reviewed: of them, those whose readings were held side by side.
     """
 
     objects: int
+    added: int
     done: int
     left_out: int
     reviewed: int
@@ -84,7 +86,7 @@ class Report:
         people = [(w.who, w.objects, w.lines, w.hours) for w in self.people]
         parts = [
             f"{self.done:,} of {self.objects:,} objects done, {self.left_out:,} of them left out; "
-            f"{self.reviewed:,} reviewed",
+            f"{self.reviewed:,} reviewed; {self.added:,} added",
             tabulate(people, ("person", "objects", "lines", "hours"), "simple", floatfmt=".2f", intfmt=","),
         ]
         if self.agreement:
@@ -98,12 +100,14 @@ class Report:
 
 def report(queue: Queue, readings: Readings) -> Report:
     """Look through all readings of the queue's objects."""
+    queue.take_in(readings.added.values())
     found = [(item, readings.by_object[item.key]) for item in queue.items if item.key in readings.by_object]
     latest = [max(of_one.values(), key=lambda reading: reading.when) for _, of_one in found]
     reviewed = sum(item.key in readings.chosen for item, _ in found)
+    added = sum(item.is_added for item in queue.items)
     people = _people(readings.lines, [of_one for _, of_one in found])
     left_out = sum(reading.left_out for reading in latest)
-    return Report(len(queue.items), len(found), left_out, reviewed, people, _agreement(found))
+    return Report(len(queue.items), added, len(found), left_out, reviewed, people, _agreement(found))
 
 
 def _people(lines: Iterable[Correction], found: Iterable[Mapping[str | None, Reading]]) -> list[Work]:

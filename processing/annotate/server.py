@@ -10,6 +10,7 @@ import functools
 import hashlib
 import hmac
 import json
+import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -108,6 +109,7 @@ class Tool:
             Route("/", self._page),
             Route("/api/queue", _answering(self._chosen)),
             Route("/api/object/{number:int}", _answering(self._object)),
+            Route("/api/guess/{number:int}", _answering(self._guess)),
             Route("/api/picture/{number:int}", _answering(self._picture)),
             Route("/api/mesh/{category}/{index:int}", _answering(self._mesh)),
             Route("/api/thumbnail/{category}/{index:int}", _answering(self._small_picture)),
@@ -117,6 +119,11 @@ class Tool:
             Route("/api/choose", _answering(self._choose), methods=["POST"]),
         ]
         return Guard(Starlette(routes=routes), self._token, hosts)
+
+    def _refresh(self) -> None:
+        """Take in what was written since, by whomever."""
+        self._readings.refresh()
+        self._queue.take_in(self._readings.added.copy().values())
 
     async def _page(self, request: Request) -> Response:
         text, policy = page(self._token, self._queue.categories, bool(self._queue.named), self._review)
@@ -131,7 +138,7 @@ class Tool:
 
     def _chosen(self, asked: Mapping[str, Any]) -> Response:
         """The numbers of the objects that a filter lets through, which of them are done, where to go on."""
-        self._readings.refresh()
+        self._refresh()
         who = asked.get("who") or None
         below = asked.get("below")
         wanted = Filter(
@@ -141,20 +148,26 @@ class Tool:
             named=asked.get("named") == "1",
         )
         items = self._queue.chosen(wanted)
-        done = [who in self._readings.by_object.get(item.key, {}) for item in items]
+        times = [self._when_done(item, who) for item in items]
+        done = [bool(when) for when in times]
         last = max(
-            (place for place, item in enumerate(items) if done[place]),
-            key=lambda place: self._readings.by_object[items[place].key][who].when,
-            default=-1,
+            (place for place, is_done in enumerate(done) if is_done), key=times.__getitem__, default=-1
         )
         undone = [place for place, is_done in enumerate(done) if not is_done]
         at = next((place for place in undone if place > last), undone[0] if undone else 0)
         return JSONResponse({"numbers": [item.number for item in items], "done": done, "at": at})
 
+    def _when_done(self, item: Item, who: str | None) -> str:
+        """When a person last said something of an object, or added it; empty if never."""
+        if reading := self._readings.by_object.get(item.key, {}).get(who):
+            return reading.when
+        adding = self._readings.added.get(item.key)
+        return adding.when if adding is not None and adding.who == who else ""
+
     def _object(self, asked: Mapping[str, Any]) -> Response:
         """All that the page shows of an object: the release's values, this person's, and where to begin."""
         item = self._item(asked["number"])
-        self._readings.refresh()
+        self._refresh()
         mine = self._readings.by_object.get(item.key, {}).get(asked.get("who") or None)
         start = self._queue.start(item)
         return JSONResponse(
@@ -163,10 +176,19 @@ class Tool:
                 "released": item.released,
                 "start": start,
                 "mine": None if mine is None else {**start, **mine.changes},
+                "added": item.is_added,
                 "left_out": mine is not None and mine.left_out,
                 "note": "" if mine is None or mine.why == _NO_REASON else mine.why,
             }
         )
+
+    def _guess(self, asked: Mapping[str, Any]) -> Response:
+        """Where to begin with an object that is to be added: from its box, as with those without a pose."""
+        item = self._item(asked["number"])
+        bbox = [float(side) for side in asked.get("bbox", "").split(",")]
+        if len(bbox) != 4 or not all(math.isfinite(side) for side in bbox):
+            raise HTTPException(422, "bbox is four numbers: x1,y1,x2,y2")
+        return JSONResponse({"start": self._queue.guess(item.picture.category, {"bbox": bbox})})
 
     def _named(self, item: Item) -> dict[str, Any]:
         category = item.picture.category
@@ -223,12 +245,22 @@ class Tool:
         operation = asked.get("operation", "set")
         said = self._line(item, operation, asked.get("who"), asked.get("note"))
         if operation == "set":
-            said |= self._changes(item, values := asked.get("values", {}))
-            if values["object_status"] not in OBJECT_STATUS or type(values["dense"]) is not bool:
-                raise HTTPException(422, "choose a status and a density first")
+            said |= self._changes(item, _checked(asked.get("values")))
+        elif operation == "add":
+            del said["object_index"]
+            said["new"] = {name: v for name, v in _checked(asked.get("values")).items() if v is not None}
+            return self._append(said, self._num_objects(item))
         elif operation not in ("leave_out", "take_back"):
-            raise HTTPException(422, "operation is none of set, leave_out, take_back")
+            raise HTTPException(422, "operation is none of set, add, leave_out, take_back")
         return self._append(said)
+
+    def _num_objects(self, item: Item) -> int:
+        if (count := self._queue.num_objects(item.picture)) is None:
+            why = (
+                "it is not known how many objects the picture has, of which those that are no rows count too"
+            )
+            raise HTTPException(422, f"{why}; annotate the raw release, or build the config classification")
+        return count
 
     def _asked_item(self, asked: Mapping[str, Any]) -> Item:
         """The object, named in both ways, so that a page of yesterday's queue corrects no other object."""
@@ -243,32 +275,31 @@ class Tool:
         key = {"image_id": item.key.image_id, "object_index": item.key.object_index}
         return {"operation": operation, **key, "who": who or None, "why": why or _NO_REASON}
 
-    def _changes(self, item: Item, values: Any) -> dict[str, Any]:
+    def _changes(self, item: Item, values: Mapping[str, Any]) -> dict[str, Any]:
         """Old and new of a reading: status, density, what differs from the release, what anybody changed.
 
         So the later of two readings wins as a whole, and no field of the earlier one shines through.
         """
-        if type(values) is not dict or values.keys() != set(CORRECTED_FIELDS):
-            raise HTTPException(422, f"values are of the fields {', '.join(CORRECTED_FIELDS)}")
-        self._readings.refresh()
+        self._refresh()
         always = {"object_status", "dense"} | self._readings.touched(item.key)
         names = [n for n in CORRECTED_FIELDS if n in always or values[n] != item.released[n]]
         return {"old": {n: item.released[n] for n in names}, "new": {n: values[n] for n in names}}
 
-    def _append(self, said: dict[str, Any]) -> Response:
+    def _append(self, said: dict[str, Any], num_objects: int = 0) -> Response:
         try:
-            written = self._readings.append(said)
+            written = self._readings.append(said, num_objects)
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
         except OSError as error:
             raise HTTPException(507, f"not saved: {error.strerror}: {self._readings.path}") from error
+        self._queue.take_in(self._readings.added.copy().values())
         return JSONResponse({"saved": json.loads(written.to_json())})
 
     # ---------------------------------------------------------------------------------------- review
 
     def _pairs(self, asked: Mapping[str, Any]) -> Response:
         """The objects with two readings that nobody has held side by side since the later of them."""
-        self._readings.refresh()
+        self._refresh()
         numbers = [item.number for item in self._queue.items if self._is_open(item)]
         return JSONResponse({"numbers": numbers})
 
@@ -288,7 +319,7 @@ class Tool:
     def _pair(self, asked: Mapping[str, Any]) -> Response:
         """Two readings side by side, without names and times."""
         item = self._item(asked["number"])
-        self._readings.refresh()
+        self._refresh()
         if not (pair := self._two(item)):
             raise HTTPException(404, "there are no two readings of it")
         start = self._queue.start(item)
@@ -298,7 +329,7 @@ class Tool:
     def _choose(self, asked: Mapping[str, Any]) -> Response:
         """Write the better of two readings once more, as reviewed; it is the later one now, and wins."""
         item = self._asked_item(asked)
-        self._readings.refresh()
+        self._refresh()
         pair, choice = self._two(item), asked.get("choice")
         if not pair or asked.get("pair") != _name_of(pair):
             raise HTTPException(409, "there is a newer reading; look again")
@@ -311,6 +342,15 @@ class Tool:
         if not better.left_out:
             said |= self._changes(item, {**item.released, **better.changes})
         return self._append({**said, "reviewed": True})
+
+
+def _checked(values: Any) -> dict[str, Any]:
+    """What a person says of an object: all fields, with the status and density that saving needs."""
+    if type(values) is not dict or values.keys() != set(CORRECTED_FIELDS):
+        raise HTTPException(422, f"values are of the fields {', '.join(CORRECTED_FIELDS)}")
+    if values["object_status"] not in OBJECT_STATUS or type(values["dense"]) is not bool:
+        raise HTTPException(422, "choose a status and a density first")
+    return values
 
 
 def _name_of(pair: list[Reading]) -> str:

@@ -79,6 +79,11 @@ class RawSource:
         annotation = ImageNet3D.Annotation(1, (item,))
         return ImageNet3D.read_picture(self._release, entry, annotation, []).data
 
+    def num_objects(self, picture: AnnotatedPicture) -> int | None:
+        """As of a Source; None where the annotation cannot be read."""
+        entry = Entry(picture.image_id, picture.split)
+        return ImageNet3D.read_annotation(self._release, entry, []).num_objects
+
     def example(self, image_id: str, index: int) -> tuple[AnnotatedPicture, ObjectAnnotation] | None:
         """As of a Source; in object_centric there is nothing to show, for it has no crop."""
         if self._selection.config != "pose":

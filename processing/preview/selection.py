@@ -135,6 +135,9 @@ class Source(Protocol):
     def read(self, picture: AnnotatedPicture, item: ObjectAnnotation) -> bytes:
         """The file that shows an object; Unusable if it cannot be used, or the object is not in it."""
 
+    def num_objects(self, picture: AnnotatedPicture) -> int | None:
+        """How many objects a picture has, with a box or without; None where the source does not tell."""
+
     def example(self, image_id: str, index: int) -> tuple[AnnotatedPicture, ObjectAnnotation] | None:
         """A picture and an object of it that the books name; None if that cannot be shown."""
 

@@ -34,6 +34,8 @@ from processing.preview.selection import AnnotatedPicture, RowPlace, Selection
 from processing.runtime.store import paths_matching
 from processing.runtime.strict import DamagedError
 
+_COUNTED = ("image_id", "num_objects")
+
 
 class BuiltSource:
     """A built folder: the shards of `pose` or `object_centric`, and those of `cad` if there are any."""
@@ -83,6 +85,16 @@ class BuiltSource:
             raise _damage(place, "image", data)
         ImageNet3D.read_picture_header(data)
         return data
+
+    def num_objects(self, picture: AnnotatedPicture) -> int | None:
+        """As of a Source; None without the config classification, which counts them."""
+        return self._counts.get(picture.image_id)
+
+    @cached_property
+    def _counts(self) -> dict[str, int | None]:
+        """image_id -> how many objects the picture has."""
+        rows = (row for shard in self._shards_of("classification") for _, row in self._rows(shard, _COUNTED))
+        return {row["image_id"]: row["num_objects"] for row in rows}
 
     def example(self, image_id: str, index: int) -> tuple[AnnotatedPicture, ObjectAnnotation] | None:
         """As of a Source; what was left out is not in the shards."""
@@ -212,6 +224,7 @@ _SOUND: dict[str, Callable[[Any], bool]] = {
     "cad_index": lambda value: value is None or _is_count(value),
     "object_status": lambda value: value is None or _is_count(value, 0, len(OBJECT_STATUS) - 1),
     "dense": lambda value: value is None or isinstance(value, bool),
+    "num_objects": lambda value: value is None or _is_count(value),
     "category": _is_count,  # of how many, the shard's schema says
 }
 

@@ -368,11 +368,139 @@ def test_one_goes_on_where_one_stopped_and_next_undone_skips(page, named):
 def test_leaving_out_and_taking_back(page, named):
     page.browser.one("#advance").click()
     for operation in ("leave_out", "take_back"):
-        page.browser.one("#leave-out").click()
-        page.until("document.getElementById('said').textContent.startsWith('Saved')")
+        page.press("x")
+        page.until(f"annotate.editor.object?.left_out === {str(operation == 'leave_out').lower()}")
         page.settle()
         assert page.lines()[-1].operation == operation
         assert page.browser.one("#out").is_displayed() == (operation == "leave_out")
+    page.browser.one("#advance").click()
+
+
+@pytest.fixture
+def begun(page, named):
+    """The picture of the third object, to which one is to be added."""
+    page.browser.js("go(2)")
+    page.until("annotate.editor.object?.number === annotate.queue.numbers[2]")
+    page.settle()
+    page.press("d")
+    page.until("annotate.editor.object?.isNew && annotate.editor.stage.picture")
+    yield page.browser.js("annotate.queue.numbers[2]")
+    page.browser.js("annotate.editor.drafts.clear()")
+
+
+def drawn(page, start, end):
+    """Drag between two places, in shares of the picture's sides; the box that it makes, in pixels."""
+    canvas, stage = page.browser.one("#stage canvas"), page.browser.one("#stage")
+    width, height = canvas.size["width"], canvas.size["height"]
+    offsets = [(round((x - 0.5) * width), round((y - 0.5) * height)) for x, y in (start, end)]
+    (x, y), (u, v) = offsets
+    chain = ActionChains(page.browser.driver, duration=0).move_to_element_with_offset(stage, x, y)
+    chain.click_and_hold().move_by_offset((u - x) // 2, 0).move_by_offset(u - x - (u - x) // 2, v - y)
+    chain.release().perform()
+    unit = page.browser.js("annotate.editor.stage.ratio / annotate.editor.stage.scale")
+    corners = np.array(offsets) * unit + np.array([width, height]) * unit / 2
+    return [*corners.min(axis=0), *corners.max(axis=0)]
+
+
+def guessed(page):
+    page.until("annotate.editor.values.azimuth !== null && annotate.editor.stage.mesh")
+    return page.values
+
+
+def test_an_object_is_added_by_drawing_its_box(page, begun, named, queue):
+    page.press("q", "1")  # there is nothing to turn before the box is there
+    assert page.said.startswith("Drag a box")
+    assert set(page.values.values()) == {None}
+    assert "Drag a box" in page.browser.one("#stage").get_attribute("aria-label")
+    unit = page.browser.js("annotate.editor.stage.ratio / annotate.editor.stage.scale")
+    expected = drawn(page, (0.7, 0.75), (0.3, 0.25))
+    values = guessed(page)
+    assert values["bbox"] == pytest.approx(expected, abs=2 * unit)
+    x1, y1, x2, y2 = values["bbox"]
+    assert (values["px"], values["py"]) == pytest.approx(((x1 + x2) / 2, (y1 + y2) / 2))
+    page.until("!annotate.editor.stage.waiting")
+    (left, top, right, bottom), _ = drawn_box(page)  # the mesh fills the box
+    assert max((right - left) / (x2 - x1), (bottom - top) / (y2 - y1)) == pytest.approx(1, abs=0.05)
+    count = len(page.lines())
+    page.save("Choose a status and a density first")
+    assert len(page.lines()) == count
+    page.drag(40, 20)  # now a drag turns
+    assert changed(values, page.values) == pytest.approx({"azimuth": -20, "elevation": 10})
+    page.press("2", "6")
+    shown = page.values
+    page.save("Added")
+    line = page.lines()[-1]
+    item = queue.items[begun]
+    assert (line.operation, line.who, line.image_id) == ("add", named, item.key.image_id)
+    assert line.object_index >= queue.num_objects(item.picture)
+    assert line.new == shown
+    # One is back where one was, and the new object stands behind it.
+    page.until(f"annotate.editor.object?.number === {begun}")
+    page.press("n")
+    page.until(f"annotate.editor.object?.object_index === {line.object_index}")
+    page.settle()
+    assert page.browser.one("#added").is_displayed()
+    assert page.values == shown
+
+
+def test_an_object_is_added_by_keys_alone(page, begun, named):
+    assert page.browser.js("document.activeElement.id") == "x1"
+    for side in ("30", "40.5", "130", "120"):
+        page.browser.press(side, Keys.TAB)
+    values = guessed(page)
+    assert values["bbox"] == [30, 40.5, 130, 120]
+    for key in (Keys.ARROW_RIGHT, "q", "c", "1", "5", "t"):
+        page.press(key)
+    page.browser.press("a second one behind", Keys.ESCAPE)
+    page.save("Added")
+    line = page.lines()[-1]
+    assert (line.operation, line.why, line.new["bbox"]) == ("add", "a second one behind", values["bbox"])
+    assert line.new["theta"] == pytest.approx(math.radians(1))
+
+
+def test_a_new_object_stays_while_one_looks_elsewhere_until_it_is_discarded(page, begun):
+    drawn(page, (0.3, 0.25), (0.7, 0.75))
+    box = guessed(page)["bbox"]
+    page.press("Q")
+    turned = page.values
+    page.press("d")
+    page.until(f"annotate.editor.object?.number === {begun} && !annotate.editor.object.isNew")
+    page.settle()
+    page.press("d")
+    page.until("annotate.editor.object?.isNew && annotate.editor.stage.mesh")
+    assert page.values == turned
+    page.write("#x1", str(box[0] + 4))  # the box is a value like others
+    assert page.values["bbox"] == [box[0] + 4, *box[1:]]
+    page.browser.one("#undo").click()
+    assert page.values == turned
+    assert page.browser.one("#leave-out").text.startswith("Discard")
+    count = len(page.lines())
+    page.press("x")
+    page.until(f"annotate.editor.object?.number === {begun} && !annotate.editor.object.isNew")
+    assert page.browser.js("annotate.editor.drafts.size") == 0
+    assert len(page.lines()) == count
+    # Begun and not drawn, it leaves nothing behind; nor does a click.
+    page.settle()
+    page.press("d")
+    page.until("annotate.editor.object?.isNew && annotate.editor.stage.picture")
+    page.browser.one("#stage").click()
+    page.press(Keys.ENTER)
+    assert page.said.startswith("Drag a box")
+    page.press(Keys.ESCAPE)
+    page.until(f"annotate.editor.object?.number === {begun} && !annotate.editor.object.isNew")
+    assert page.browser.js("annotate.editor.drafts.size") == 0
+
+
+def test_the_box_of_an_object_is_corrected_by_its_sides(page, named):
+    page.browser.one("#advance").click()
+    before = page.values["bbox"]
+    page.write("#y2", str(before[3] + 7))
+    assert page.values["bbox"] == [*before[:3], before[3] + 7]
+    page.write("#x1", str(before[2] + 1))  # no box
+    assert page.said.startswith("x1 is to be below x2")
+    page.press("1", "6")
+    page.save()
+    assert page.lines()[-1].new["bbox"] == [*before[:3], before[3] + 7]
     page.browser.one("#advance").click()
 
 

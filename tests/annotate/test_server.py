@@ -10,12 +10,21 @@ import threading
 import time
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 from support.annotating import Served, body
 
-from ImageNet3D import CORRECTED_FIELDS, POSE_FIELDS, RawTree, parse_correction, read_corrections, survey
+from ImageNet3D import (
+    CORRECTED_FIELDS,
+    OBJECT_STATUS,
+    POSE_FIELDS,
+    RawTree,
+    parse_correction,
+    read_corrections,
+    survey,
+)
 from processing.__main__ import main
 from processing.annotate.command import report_on
 from processing.annotate.queue import Filter, Queue
@@ -102,7 +111,9 @@ REFUSED = {
     "a word for a number": (422, {}, {"values": {"azimuth": "north"}}),
     "degrees": (422, {}, {"values": {"azimuth": 90.5}}),
     "another field": (422, {}, {"values": {"zoom": 1}}),
-    "another operation": (422, {}, {"operation": "add"}),
+    "another operation": (422, {}, {"operation": "rename"}),
+    "an object without a box": (422, {}, {"operation": "add", "values": {"bbox": None}}),
+    "an object without a status": (422, {}, {"operation": "add", "values": {"object_status": None}}),
     "an escape in the name": (422, {}, {"who": "\x1b[31m"}),
     "a name that is none": (422, {}, {"who": {"a": 1}}),
     "a note that is none": (422, {}, {"note": [1]}),
@@ -194,6 +205,129 @@ def test_an_object_is_left_out_and_taken_back(client, queue, readings):
         client.post("/api/save", json=body(queue, operation=operation))
         assert client.get("/api/object/0", params={"who": "A"}).json()["left_out"] is expected
     assert [line.operation for line in readings.lines] == ["leave_out", "take_back"]
+
+
+NEW_BOX = [10.0, 20.5, 110.0, 90.0]
+
+
+def adding(client, queue, number=0, **values):
+    """An object that is added to the picture of another, with the pose that the page begins with."""
+    start = client.get(f"/api/guess/{number}", params={"bbox": ",".join(map(str, NEW_BOX))}).json()["start"]
+    values = {**start, "object_status": "partially", "dense": True, **values}
+    answer = client.post("/api/save", json=body(queue, number, operation="add", values=values))
+    assert answer.status_code == 200, answer.text
+    return answer.json()["saved"]
+
+
+@pytest.fixture
+def fresh(sample_folder, readings):
+    """A queue of its own, which a test may add to, and its page."""
+    queue = Queue(str(sample_folder))
+    headers = {"authorization": f"Bearer {TOKEN}", "origin": ORIGIN}
+    app = Tool(queue, readings, TOKEN).app(frozenset([HOST]))
+    return queue, TestClient(app, base_url=ORIGIN, headers=headers)
+
+
+def test_an_added_object_begins_with_a_guess_and_becomes_a_row(fresh, readings, sample_folder, tmp_path):
+    from processing.build.command import build
+    from processing.verify.command import verify
+
+    queue, client = fresh
+    number = next(item.number for item in queue.items if len(item.picture.objects) > 1)
+    item = queue.items[number]
+    saved = adding(client, queue, number)
+    assert (saved["operation"], saved["new"]["bbox"], "old" in saved) == ("add", NEW_BOX, False)
+    assert saved["object_index"] == queue.num_objects(item.picture)
+    new = saved["new"]
+    mesh = queue.mesh(item.picture.category, new["cad_index"])
+    points, _ = project(mesh.vertices, *(new[name] for name in POSE_FIELDS))
+    filled = np.ptp(points, axis=0) / (NEW_BOX[2] - NEW_BOX[0], NEW_BOX[3] - NEW_BOX[1])
+    assert filled.max() == pytest.approx(1, abs=0.02)
+    out = tmp_path / "out"
+    build(str(sample_folder), out, configs=["pose"], corrections=[str(readings.path)], workers=1)
+    assert not verify(out, raw=str(sample_folder), workers=1)
+    rows = [
+        row
+        for shard in (out / "pose").glob("*.parquet")
+        for row in pq.read_table(shard, columns=[*CORRECTED_FIELDS, "image_id", "object_index"]).to_pylist()
+        if (row["image_id"], row["object_index"]) == (saved["image_id"], saved["object_index"])
+    ]
+    expected = {**new, "object_status": OBJECT_STATUS.index("partially")}
+    assert [{name: row[name] for name in CORRECTED_FIELDS} for row in rows] == [expected]
+
+
+def test_an_added_object_is_in_the_queue_and_can_be_corrected_and_left_out(fresh, readings, sample_folder):
+    queue, client = fresh
+    count = len(queue.items)
+    saved = adding(client, queue, 1, theta=0.25)
+    chosen = client.get("/api/queue", params={"who": "A"}).json()
+    place = chosen["numbers"].index(count)
+    assert chosen["done"][place]
+    assert not client.get("/api/queue", params={"who": "B"}).json()["done"][place]
+    before = queue.items[chosen["numbers"][place - 1]]
+    assert before.key.image_id == saved["image_id"]  # it stands with its picture
+    shown = client.get(f"/api/object/{count}", params={"who": "B"}).json()
+    assert (shown["added"], shown["object_index"]) == (True, saved["object_index"])
+    assert shown["start"] == {**saved["new"]}
+    assert client.get(f"/api/picture/{count}").content == client.get("/api/picture/1").content
+    client.post("/api/save", json=body(queue, count, who="B", values={**saved["new"], "theta": 0.5}))
+    assert readings.lines[-1].old["theta"] == 0.25
+    client.post("/api/save", json=body(queue, count, operation="leave_out"))
+    # Whoever starts later, on the same file, finds the same; and build takes it all.
+    again = Queue(str(sample_folder))
+    again.take_in(Readings(readings.path).added.values())
+    assert again.items[count] == queue.items[count]
+    assert len(survey(RawTree(str(sample_folder)), corrections=str(readings.path)).corrections) == 3
+    report = report_on(str(sample_folder), str(readings.path))
+    assert (report.objects, report.added, report.done, report.left_out) == (count + 1, 1, 1, 1)
+
+
+def test_two_who_add_to_one_picture_get_two_objects(fresh, readings, sample_folder):
+    """At the same time, at two servers with one file."""
+    queue, client = fresh
+    other = Tool(Queue(str(sample_folder)), Readings(readings.path), TOKEN).app(frozenset([HOST]))
+    clients = [client, TestClient(other, base_url=ORIGIN, headers=client.headers)]
+    saved: list[dict] = []
+    threads = [
+        threading.Thread(target=lambda c=c: saved.extend(adding(c, queue) for _ in range(5))) for c in clients
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    first = queue.num_objects(queue.items[0].picture)
+    assert sorted(line["object_index"] for line in saved) == list(range(first, first + 10))
+    assert len(survey(RawTree(str(sample_folder)), corrections=str(readings.path)).corrections) == 10
+
+
+@pytest.mark.parametrize("bbox", ["", "1,2,3", "1,2,3,x", "1,2,3,nan", "1,2,3,inf", "1,2,3,4,5"])
+def test_no_guess_is_made_of_no_box(client, bbox):
+    assert client.get("/api/guess/0", params={"bbox": bbox}).status_code in (400, 422)
+
+
+def test_a_built_folder_takes_objects_where_it_counts_them(sample_folder, tmp_path):
+    """Objects that are no rows count too: without the config classification nobody can tell how many."""
+    from processing.build.command import build
+
+    headers = {"authorization": f"Bearer {TOKEN}", "origin": ORIGIN}
+    raw = Queue(str(sample_folder))
+    for configs in (["pose", "classification"], ["pose"]):
+        out = tmp_path / "-".join(configs)
+        build(str(sample_folder), out, configs=configs, workers=1)
+        queue, readings = Queue(str(out)), Readings(tmp_path / f"{out.name}.jsonl")
+        client = TestClient(
+            Tool(queue, readings, TOKEN).app(frozenset([HOST])), base_url=ORIGIN, headers=headers
+        )
+        item = queue.items[0]
+        if "classification" in configs:
+            count = next(i for i in raw.items if i.key == item.key).picture
+            assert adding(client, queue)["object_index"] == raw.num_objects(count)
+            number = len(queue.items) - 1
+            assert client.get(f"/api/picture/{number}").content == client.get("/api/picture/0").content
+        else:
+            answer = client.post("/api/save", json=body(queue, operation="add", values={"bbox": NEW_BOX}))
+            assert (answer.status_code, "classification" in answer.text) == (422, True)
+            assert not readings.path.exists()
 
 
 def test_pictures_and_models_are_served(client, queue):

@@ -57,3 +57,14 @@ function say(text, isWrong = false) {
   byId("said").textContent = text;
   byId("said").classList.toggle("wrong", isWrong);
 }
+
+/** A handler whose errors are said to whoever looks. */
+function told(action) {
+  return async () => {
+    try {
+      await action();
+    } catch (error) {
+      say(error.message, true);
+    }
+  };
+}

@@ -1,13 +1,23 @@
 "use strict";
-/* One object that is worked on: its values, what was undone, and the controls that show and change them. */
+/* One object that is worked on: its values, what was undone, and the controls that show and change them.
+
+   A new one, which is to be added to the picture, has no values before its box is drawn. */
 
 const ANGLES = ["azimuth", "elevation", "theta"];
 const STATUSES = ["good", "partially", "barely", "bad"];
+const SIDES = ["x1", "y1", "x2", "y2"];
+const LEAST_SIDE = 2; // of a drawn box, pixels of the picture: a click draws none
+const NOTHING = Object.fromEntries([...poseFields, "cad_index", "bbox", "object_status", "dense"].map((name) => [name, null]));
+
+/** What a draft is kept under: a picture has one new object at a time. */
+const keyOf = (object) => (object.isNew ? `new in ${object.image_id}` : object.number);
+
+const WHAT_TO_DRAW = "Drag a box around the object, or type its four sides";
 
 class Editor {
   constructor() {
-    this.stage = new Stage(byId("stage"), (change, isOver) => this.gesture(change, isOver));
-    this.drafts = new Map(); // number -> what was done to an object and is not saved
+    this.stage = new Stage(byId("stage"), (change, isOver) => told(() => this.gesture(change, isOver))());
+    this.drafts = new Map(); // key -> what was done to an object and is not saved
     this.object = null;
     this.before = false;
     this.setUpControls();
@@ -18,11 +28,13 @@ class Editor {
   async open(object) {
     this.object = object;
     this.before = false;
-    const draft = this.drafts.get(object.number);
-    const first = { ...(object.mine ?? object.start) };
+    const draft = this.drafts.get(keyOf(object));
+    if (object.isNew) object.start = draft?.start ?? null;
+    const first = { ...(object.mine ?? object.start ?? NOTHING) };
     this.past = draft?.past ?? [first];
     this.place = draft?.place ?? 0;
-    this.saved = first;
+    this.goesOn = false;
+    this.stage.draws = this.isDrawing;
     byId("note").value = draft?.note ?? object.note;
     byId("before").setAttribute("aria-pressed", "false");
     this.stage.show(null, null, null);
@@ -40,16 +52,23 @@ class Editor {
     return this.past[this.place];
   }
 
+  /** Whether there is a new object whose box is yet to be drawn. */
+  get isDrawing() {
+    return this.object?.start === null;
+  }
+
   get isChanged() {
+    if (this.object.isNew) return !this.isDrawing;
     return this.place > 0 || byId("note").value !== this.object.note;
   }
 
   keepDraft() {
     if (!this.object) return;
+    const { past, place, object } = this;
     if (this.isChanged) {
-      this.drafts.set(this.object.number, { past: this.past, place: this.place, note: byId("note").value });
+      this.drafts.set(keyOf(object), { past, place, start: object.start, note: byId("note").value });
     } else {
-      this.drafts.delete(this.object.number);
+      this.drafts.delete(keyOf(object));
     }
   }
 
@@ -57,9 +76,13 @@ class Editor {
 
   /** Change values in one step that can be undone; a step goes on while `isOpen`. */
   change(changes, goesOn = false) {
-    if (!this.object || this.before) return;
+    if (!this.object || this.before) return undefined;
+    if (this.isDrawing && !("bbox" in changes)) {
+      this.refresh();
+      return say(WHAT_TO_DRAW, true);
+    }
     const next = { ...this.values, ...changes };
-    if (Object.keys(changes).every((name) => next[name] === this.values[name])) return;
+    if (Object.keys(changes).every((name) => next[name] === this.values[name])) return undefined;
     if (this.goesOn) {
       this.past[this.place] = next;
     } else {
@@ -67,12 +90,43 @@ class Editor {
       this.place += 1;
     }
     this.goesOn = goesOn;
-    this.refresh();
+    return this.refresh();
   }
 
   gesture(change, isOver) {
     if (change) this.change(limited(change(this.values)), !isOver);
     if (isOver) this.goesOn = false;
+    return isOver && this.isDrawing && this.values.bbox ? this.begin() : undefined;
+  }
+
+  /** The box of a new object is drawn: its pose begins with a guess. */
+  async begin() {
+    const { object, values: { bbox } } = this;
+    if (bbox[2] - bbox[0] < LEAST_SIDE || bbox[3] - bbox[1] < LEAST_SIDE) {
+      Object.assign(this, { past: [NOTHING], place: 0 });
+      this.refresh();
+      return say(WHAT_TO_DRAW, true);
+    }
+    const { start } = await get(`/api/guess/${object.number}`, { bbox });
+    if (this.object !== object || this.values.bbox !== bbox) return undefined;
+    object.start = start;
+    Object.assign(this, { past: [{ ...start }], place: 0 });
+    this.stage.draws = false;
+    say("Make the pose, choose a status and a density, and save");
+    return this.refresh();
+  }
+
+  /** One side of the box is typed; of a new object all four are waited for. */
+  typeSide(side) {
+    const { bbox } = this.values;
+    const typed = SIDES.map((name, i) => (bbox && i !== side ? bbox[i] : byId(name).valueAsNumber));
+    if (typed.some(Number.isNaN)) return bbox && this.refresh();
+    if (typed[2] <= typed[0] || typed[3] <= typed[1]) {
+      if (bbox) this.refresh();
+      return say("x1 is to be below x2, and y1 below y2", true);
+    }
+    this.change({ bbox: typed.map((value) => Math.min(Math.max(value, -1e6), 1e6)) });
+    return this.isDrawing ? this.begin() : undefined;
   }
 
   step(name, by) {
@@ -94,6 +148,7 @@ class Editor {
 
   /** What the release says instead of what stands here, until it is asked for again. */
   toggleBefore() {
+    if (this.object.isNew) return;
     this.before = !this.before;
     byId("before").setAttribute("aria-pressed", String(this.before));
     this.refresh();
@@ -119,6 +174,7 @@ class Editor {
     for (const name of ["distance", "px", "py", "viewport"]) {
       byId(name).value = shown[name] === null ? "" : Number(shown[name].toFixed(3));
     }
+    for (const [i, side] of SIDES.entries()) byId(side).value = shown.bbox ? Number(shown.bbox[i].toFixed(3)) : "";
     byId("distance-slider").value = shown.distance === null ? 0 : Math.log2(shown.distance);
     for (const input of document.querySelectorAll("[name=status]")) input.checked = input.value === shown.object_status;
     for (const input of document.querySelectorAll("[name=dense]")) input.checked = input.value === String(shown.dense);
@@ -128,15 +184,20 @@ class Editor {
     byId("undo").disabled = this.place === 0;
     byId("redo").disabled = this.place === this.past.length - 1;
     byId("changed").textContent = this.before ? "the release" : this.isChanged ? "not saved" : this.object.mine ? "saved" : "";
-    byId("leave-out").textContent = this.object.left_out ? "Take back" : "Leave out";
-    byId("out").hidden = !this.object.left_out;
+    const { isNew, left_out: isLeftOut, added } = this.object;
+    byId("leave-out").firstElementChild.textContent = isNew ? "Discard" : isLeftOut ? "Take back" : "Leave out";
+    byId("out").hidden = !isLeftOut;
+    byId("added").hidden = !added;
+    byId("before").disabled = isNew;
+    byId("add").setAttribute("aria-pressed", String(isNew));
     byId("stage").setAttribute("aria-label", this.described(shown));
   }
 
   /** The picture in words. */
   described(shown) {
     const { image_id: image, object_index: index, category } = this.object;
-    const parts = [`${category}, picture ${image}, object ${index}, with its box`];
+    if (this.isDrawing) return `${category}, picture ${image}, to which an object is added. ${WHAT_TO_DRAW}`;
+    const parts = [`${category}, picture ${image}, ${this.object.isNew ? "a new object" : `object ${index}`}, with its box`];
     if (this.stage.mesh) parts.push(`CAD model ${shown.cad_index} and axes drawn`);
     parts.push(...ANGLES.filter((n) => shown[n] !== null).map((n) => `${n} ${Math.round(degreesOf(shown[n]))}°`));
     return parts.join(", ");
@@ -181,6 +242,9 @@ class Editor {
     }
     for (const name of ["distance", "px", "py", "viewport"]) number(name, (value) => value);
     slider("distance", (power) => 2 ** power);
+    for (const [i, side] of SIDES.entries()) {
+      byId(side).addEventListener("change", told(() => this.typeSide(i)));
+    }
     for (const input of document.querySelectorAll("[name=status]")) {
       input.addEventListener("change", () => this.change({ object_status: input.value }));
     }

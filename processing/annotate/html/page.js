@@ -10,13 +10,15 @@ const who = () => byId("who").value.trim();
 
 const FILTERS = ["category", "split", "status", "density", "below"];
 
-async function loadQueue() {
+/** The queue as the filters have it; on from where one stopped, or at the object of a number. */
+async function loadQueue(number = null) {
   const query = Object.fromEntries(FILTERS.map((name) => [name, byId(`filter-${name}`).value]));
   for (const name of ["unposed", "named"]) query[name] = byId(`filter-${name}`)?.checked ? "1" : "";
   if (query.below) say("Measuring how far boxes and meshes agree …");
   const name = who();
   Object.assign(queue, await get("/api/queue", { ...query, who: name }), { who: name });
-  await go(queue.at);
+  const place = queue.numbers.indexOf(number);
+  await go(place < 0 ? queue.at : place);
 }
 
 async function go(at) {
@@ -32,11 +34,34 @@ async function go(at) {
   queue.at = Math.min(Math.max(at, 0), queue.numbers.length - 1);
   const object = await get(`/api/object/${queue.numbers[queue.at]}`, { who: who() });
   if (step !== steps) return undefined;
-  byId("object").textContent = `${object.image_id} · object ${object.object_index}`;
   byId("split").textContent = object.split;
   showProgress();
   say("");
-  return editor.open(object);
+  return open(object);
+}
+
+function open(object) {
+  byId("object").textContent = `${object.image_id} · ${object.isNew ? "a new object" : `object ${object.object_index}`}`;
+  return editor.open({ isNew: false, ...object });
+}
+
+/** Begin with an object that is to be added to the picture, or go back from it; what was drawn stays. */
+async function toggleNew() {
+  if (editor.object.isNew) return go(queue.at);
+  editor.keepDraft();
+  const { number, image_id, object_index, category, models } = editor.object; // of the one it is added beside
+  await open({ isNew: true, number, image_id, object_index, category, models, start: null, mine: null, released: {}, note: "" });
+  if (!editor.isDrawing) return undefined;
+  byId("x1").focus({ preventScroll: true });
+  return say(WHAT_TO_DRAW);
+}
+
+function leaveOut() {
+  const { object } = editor;
+  if (!object.isNew) return save(object.left_out ? "take_back" : "leave_out");
+  editor.drafts.delete(keyOf(object));
+  editor.object = null;
+  return go(queue.at);
 }
 
 function showProgress() {
@@ -58,28 +83,39 @@ function nextUndone() {
 
 // ------------------------------------------------------------------------------------------- saving
 
-async function save(operation = "set") {
+async function save(operation = editor.object?.isNew ? "add" : "set") {
   const { object, values } = editor;
   if (!object || byId("save").disabled) return;
-  if (operation === "set" && (values.object_status === null || values.dense === null)) {
+  if (editor.isDrawing) {
+    say(WHAT_TO_DRAW, true);
+    return;
+  }
+  const hasValues = operation === "set" || operation === "add";
+  if (hasValues && (values.object_status === null || values.dense === null)) {
     say("Choose a status and a density first", true);
     (document.querySelector(values.object_status === null ? "[name=status]" : "[name=dense]")).focus();
     return;
   }
   const { number, image_id, object_index } = object;
   const body = { number, image_id, object_index, operation, who: who(), note: byId("note").value };
-  if (operation === "set") body.values = values;
+  if (hasValues) body.values = values;
   byId("save").disabled = true;
+  let saved;
   try {
-    await post("/api/save", body);
+    ({ saved } = await post("/api/save", body));
   } catch (error) {
     say(`Not saved: ${error.message}`, true);
     return;
   } finally {
     byId("save").disabled = false;
   }
-  editor.drafts.delete(number);
+  editor.drafts.delete(keyOf(object));
   editor.object = null;
+  if (operation === "add") {
+    await loadQueue(number); // the new one stands behind those of its picture
+    say(`Added ${image_id}, object ${saved.object_index}`);
+    return;
+  }
   queue.done[queue.numbers.indexOf(number)] = true;
   const place = queue.at;
   await (byId("advance").checked ? nextUndone() : go(place));
@@ -159,6 +195,7 @@ const KEYS = {
   ...Object.fromEntries(STATUSES.map((status, i) => [i + 1, () => editor.change({ object_status: status })])),
   5: () => editor.change({ dense: true }), 6: () => editor.change({ dense: false }),
   n: () => go(queue.at + 1), p: () => go(queue.at - 1), u: () => nextUndone(),
+  d: () => toggleNew(), x: () => leaveOut(), Escape: () => (editor.isDrawing ? toggleNew() : undefined),
   Enter: () => save(), r: () => editor.reset(), v: () => editor.toggleBefore(), z: () => closeUp(),
   b: () => toggleLayer("box"), f: () => toggleLayer("faces"), o: () => toggleLayer("outline"), a: () => toggleLayer("axes"),
   t: () => byId("note").focus(),
@@ -182,7 +219,10 @@ document.addEventListener("keydown", (event) => {
   const { key, target } = event;
   if (event.altKey || event.metaKey) return;
   const writes = target.matches("select, textarea, input:not([type=checkbox], [type=radio], [type=range])");
-  if (key === "Escape" && target.matches("input, select")) byId("stage").focus();
+  if (key === "Escape" && target.matches("input, select")) {
+    byId("stage").focus();
+    return;
+  }
   if (writes) return;
   const steers = target.matches("input") && key.startsWith("Arrow"); // sliders and radio buttons have their own
   const presses = target.matches("button, summary, a") && (key === "Enter" || key === " ");
@@ -194,22 +234,11 @@ document.addEventListener("keydown", (event) => {
   told(action)();
 });
 
-/** A handler whose errors are said to whoever looks. */
-function told(action) {
-  return async () => {
-    try {
-      await action();
-    } catch (error) {
-      say(error.message, true);
-    }
-  };
-}
-
 for (const [id, action] of Object.entries({
   save: () => save(), undo: () => editor.undo(-1), redo: () => editor.undo(1), reset: () => editor.reset(),
   before: () => editor.toggleBefore(), "close-up": () => closeUp(),
   previous: () => go(queue.at - 1), next: () => go(queue.at + 1), undone: () => nextUndone(),
-  "leave-out": () => save(editor.object.left_out ? "take_back" : "leave_out"),
+  add: () => toggleNew(), "leave-out": () => leaveOut(),
   "to-review": () => showReview(byId("review").hidden),
   left: () => choose(0), right: () => choose(1), skip: () => nextPair(),
 })) {

@@ -24,6 +24,15 @@ class Stage {
     if (gesture) this.listen(gesture);
   }
 
+  /** Whether a drag draws a box instead of turning the object. */
+  get draws() {
+    return this.element.classList.contains("draws");
+  }
+
+  set draws(isOn) {
+    this.element.classList.toggle("draws", isOn);
+  }
+
   show(picture, values, mesh) {
     Object.assign(this, { picture, values, mesh });
     this.layOut();
@@ -39,7 +48,7 @@ class Stage {
     if (!this.picture) return;
     const { width, height } = this.picture;
     let part = [0, 0, width, height];
-    if (this.closeUp) {
+    if (this.closeUp && this.values.bbox) {
       const [x1, y1, x2, y2] = this.values.bbox;
       const [w, h] = [Math.abs(x2 - x1) * CLOSE_UP, Math.abs(y2 - y1) * CLOSE_UP];
       part = [(x1 + x2 - w) / 2, (y1 + y2 - h) / 2, Math.max(w, 8), Math.max(h, 8)];
@@ -92,7 +101,7 @@ class Stage {
       const raster = rasterise(this.mesh.faces, this.view, this.over.width, this.over.height);
       if (raster) paintMesh(context, this.mesh, raster, pose, this.layers, Math.round(1.5 * this.ratio));
     }
-    if (this.layers.box) this.paintBox(context);
+    if (this.layers.box && this.values.bbox) this.paintBox(context);
     if (pose && this.layers.axes) paintAxes(context, pose, this.axesLength(pose), this.ratio);
     this.frames += 1;
   }
@@ -115,6 +124,7 @@ class Stage {
 
   listen(gesture) {
     let last = null;
+    let corner = null; // of a box that is drawn
     const { element } = this;
     element.addEventListener("contextmenu", (event) => event.preventDefault());
     element.addEventListener("pointerdown", (event) => {
@@ -123,12 +133,13 @@ class Stage {
       element.focus({ preventScroll: true });
       element.setPointerCapture(event.pointerId);
       last = [event.clientX, event.clientY];
+      corner = this.draws ? this.placeOf(event) : null;
     });
     element.addEventListener("pointermove", (event) => {
       if (!last) return;
       const [from, to] = [last, [event.clientX, event.clientY]];
       last = to;
-      gesture(this.changeOf(event, from, to), false);
+      gesture(corner ? () => ({ bbox: boxOf(corner, this.placeOf(event)) }) : this.changeOf(event, from, to), false);
     });
     for (const name of ["pointerup", "pointercancel"]) {
       element.addEventListener(name, () => {
@@ -142,6 +153,15 @@ class Stage {
       const pixels = event.deltaY * (event.deltaMode === 1 ? 16 : 1);
       gesture((v) => ({ distance: v.distance * Math.exp(pixels * WHEEL) }), true);
     }, { passive: false });
+  }
+
+  /** The place in the picture that the pointer is at, or the nearest to it; hundredths of a pixel. */
+  placeOf(event) {
+    const { left, top } = this.over.getBoundingClientRect();
+    const { width, height } = this.picture;
+    const unit = this.ratio / this.scale;
+    const places = [(event.clientX - left) * unit + this.corner[0], (event.clientY - top) * unit + this.corner[1]];
+    return [width, height].map((end, axis) => Math.round(100 * Math.min(Math.max(places[axis], 0), end)) / 100);
   }
 
   /** What a move of the pointer does to the values, by the keys and the button that are held. */
@@ -165,3 +185,6 @@ class Stage {
 
 /** An angle in [0, 2π), as the release has them. */
 const wrapped = (angle) => ((angle % TURN) + TURN) % TURN;
+
+/** The box between two of its corners, whichever they are. */
+const boxOf = ([x, y], [u, v]) => [Math.min(x, u), Math.min(y, v), Math.max(x, u), Math.max(y, v)];
