@@ -1,17 +1,15 @@
 """The page in a browser: hands and keys on a pose, saving, going on, reviewing; what is seen is saved."""
 
 import math
-import os
 import subprocess
 import sys
 import time
 
 import numpy as np
-import psutil
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
-from support.browser import needs_chromium
+from support.browser import DESKTOP, needs_chromium
 
 from ImageNet3D import POSE_FIELDS, read_corrections
 from processing.annotate.queue import Filter, Queue
@@ -61,7 +59,11 @@ class Page:
     def settle(self):
         """Wait until an object is there with its mesh, and painted."""
         self.until("globalThis.annotate && annotate.editor.object && annotate.editor.stage.mesh")
-        self.until("!annotate.editor.stage.waiting")
+        self.be_still()
+
+    def be_still(self):
+        """Wait until all is painted, in all pixels."""
+        self.until("!annotate.editor.stage.waiting && annotate.editor.stage.share === 1")
 
     def until(self, expression):
         end = time.monotonic() + 30
@@ -238,7 +240,7 @@ def test_models_status_density_and_layers(page):
     pixels = [page.browser.js(_PAINTED)]
     for key in "faob":
         page.press(key)
-        page.until("!annotate.editor.stage.waiting")
+        page.be_still()
         pixels.append(page.browser.js(_PAINTED))
     assert pixels == sorted(pixels, reverse=True)
     assert pixels[-1] == 0 < pixels[0]
@@ -303,7 +305,7 @@ def test_the_saved_pose_projects_the_mesh_where_the_page_drew_it(page, named, qu
     page.browser.one("#advance").click()
     page.drag(60, 25)
     page.press("q", "q", "s", "l", "2", "6")
-    page.until("!annotate.editor.stage.waiting")
+    page.be_still()
     seen, scale = drawn_box(page)
     shown = page.values
     page.browser.one("#note").send_keys("front and back were swapped")
@@ -418,7 +420,7 @@ def test_an_object_is_added_by_drawing_its_box(page, begun, named, queue):
     assert values["bbox"] == pytest.approx(expected, abs=2 * unit)
     x1, y1, x2, y2 = values["bbox"]
     assert (values["px"], values["py"]) == pytest.approx(((x1 + x2) / 2, (y1 + y2) / 2))
-    page.until("!annotate.editor.stage.waiting")
+    page.be_still()
     (left, top, right, bottom), _ = drawn_box(page)  # the mesh fills the box
     assert max((right - left) / (x2 - x1), (bottom - top) / (y2 - y1)) == pytest.approx(1, abs=0.05)
     count = len(page.lines())
@@ -572,6 +574,7 @@ def test_light_and_dark_and_words_for_every_picture(page, theme):
     assert page.browser.js(f"{found}.filter((e) => !({called})).length") == 0
 
 
+# Frames of a ball that turns, drawn as the browser asks for them; what is done is told when the last one is.
 _TURN_A_BALL = """
     const [points, faces] = [[], []];
     for (let i = 0; i <= 100; i++) for (let j = 0; j < 100; j++) {
@@ -584,33 +587,64 @@ _TURN_A_BALL = """
     }
     const mesh = { points: new Float64Array(points), faces: new Uint16Array(faces) };
     Object.assign(mesh, { normals: normalsOf(mesh.points, mesh.faces), size: diagonal(mesh.points) });
-    const stage = annotate.editor.stage;
+    const { stage } = annotate.editor;
     const { mesh: kept, values, picture: { width, height } } = stage;
-    for (let k = 0; k < arguments[0]; k++) {
-        const place = { px: width / 2, py: height / 2, distance: 5, viewport: 4 * height };
-        const pose = { azimuth: k / 50, elevation: 0.2, theta: 0, ...place };
-        Object.assign(stage, { mesh, values: { ...values, ...pose } });
-        stage.paint();
-    }
-    Object.assign(stage, { mesh: kept, values });
-    return mesh.faces.length / 3;
+    const place = { px: width / 2, py: height / 2, distance: 5, viewport: 4 * height };
+    let [count, done] = [0, null];
+    const frame = () => {
+        if (count-- > 0) {
+            stage.change({ ...values, ...place, azimuth: count / 50, elevation: 0.2, theta: 0 }, mesh);
+            requestAnimationFrame(frame);
+        } else {
+            done(stage.mesh.faces.length / 3);
+        }
+    };
+    globalThis.turnABall = (frames) => {
+        count = frames;
+        requestAnimationFrame(frame);
+        return new Promise((resolve) => { done = resolve; });
+    };
+    globalThis.putBack = () => stage.change(values, kept);
 """
+BATCHES, FRAMES = 20, 10
 
 
-@pytest.mark.skipif(
-    os.getloadavg()[0] > 1, reason="on a busy machine it says nothing of the page: run it alone"
-)
-def test_a_mesh_of_20_000_faces_turns_in_a_frame(page):
-    """Time of the processor, the least of a few tries, for others are at work on the machine too."""
-    browser = psutil.Process(page.browser.driver.service.process.pid).children(recursive=True)
-    renderers = [process for process in browser if "--type=renderer" in process.cmdline()]
+@pytest.mark.parametrize("size", [DESKTOP, (2560, 1440)])
+def test_a_mesh_of_20_000_faces_turns_in_a_frame(page, size):
+    """All that the page's thread works for a frame, in processor time, so that nobody else's work counts.
 
-    def spent(count):
-        before = sum(sum(process.cpu_times()[:2]) for process in renderers)
-        assert page.browser.driver.execute_script(_TURN_A_BALL, count) == 20_000
-        return sum(sum(process.cpu_times()[:2]) for process in renderers) - before
+    The best of many batches: while others are at work, caches and clocks are not the page's own.
+    """
+    page.load(size=size)
+    page.browser.driver.execute_script(_TURN_A_BALL)
+    page.browser.command("Performance.enable", timeDomain="threadTicks")
 
-    spent(10)
-    frame = min(spent(15) / 15 for _ in range(6))
-    print(f"{1000 * frame:.1f} ms a frame")
-    assert frame < 1 / 60
+    def worked():
+        metrics = page.browser.command("Performance.getMetrics")["metrics"]
+        return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
+
+    def frame():
+        before, frames = worked(), page.browser.js("annotate.editor.stage.frames")
+        assert page.browser.wait(f"turnABall({FRAMES})") == 20_000
+        drawn = page.browser.js("annotate.editor.stage.frames") - frames
+        assert drawn >= FRAMES - 1
+        return (worked() - before) / drawn
+
+    times = sorted(frame() for _ in range(BATCHES))
+    page.browser.command("Performance.disable")
+    page.browser.js("putBack()")
+    print(f"{1000 * times[0]:.1f} ms a frame, {1000 * times[len(times) // 2]:.1f} in the median")
+    assert times[0] < 1 / 60
+
+
+def test_what_moves_has_fewer_pixels_and_all_of_them_at_rest(page):
+    page.load(size=(2560, 1440))
+    widths = page.browser.wait("""(async () => {
+        const { stage, values } = annotate.editor;
+        const found = [stage.over.width];
+        for (let i = 0; i < 4; i++) { stage.change(values); await new Promise(requestAnimationFrame); }
+        return [...found, stage.over.width, stage.over.width * stage.over.height];
+    })()""")
+    page.be_still()
+    assert widths[1] < widths[0] == page.browser.js("annotate.editor.stage.over.width")
+    assert widths[2] == pytest.approx(300_000, rel=0.01)

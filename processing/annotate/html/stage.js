@@ -6,6 +6,8 @@ const radians = (degrees) => (degrees / 360) * TURN;
 const degreesOf = (angle) => (angle / TURN) * 360;
 const DRAG = radians(0.5); // of an angle for one pixel of the screen
 const WHEEL = 0.001; // of the distance's logarithm for one unit of the wheel
+const STILL = 100; // milliseconds without a frame after which nothing moves
+const MOVING_PIXELS = 300_000; // of what is drawn over the picture while it moves: so frames are in time on large screens
 const CLOSE_UP = 1.6; // how many times as large as its box the part of the picture about an object is
 
 class Stage {
@@ -20,6 +22,7 @@ class Stage {
     this.layers = { box: true, faces: true, outline: true, axes: true };
     this.waiting = false;
     this.frames = 0;
+    this.painted = -Infinity; // when, in milliseconds
     new ResizeObserver(() => this.layOut()).observe(element);
     if (gesture) this.listen(gesture);
   }
@@ -58,17 +61,38 @@ class Stage {
     const down = this.element.clientHeight;
     if (!across || !down) return;
     const shown = Math.min(across / part[2], down / part[3]);
-    Object.assign(this, { scale: shown * ratio, ratio, corner: [part[0], part[1]] });
-    for (const canvas of [this.photo, this.over]) {
-      canvas.width = Math.max(1, Math.round(part[2] * this.scale));
-      canvas.height = Math.max(1, Math.round(part[3] * this.scale));
-      canvas.style.width = `${canvas.width / ratio}px`;
-      canvas.style.height = `${canvas.height / ratio}px`;
+    const scale = shown * ratio;
+    Object.assign(this, { screen: { scale, ratio }, corner: [part[0], part[1]] });
+    this.photo.width = Math.max(1, Math.round(part[2] * scale));
+    this.photo.height = Math.max(1, Math.round(part[3] * scale));
+    for (const { style } of [this.photo, this.over]) {
+      style.width = `${this.photo.width / ratio}px`;
+      style.height = `${this.photo.height / ratio}px`;
     }
+    this.sharpen(1);
     const context = this.photo.getContext("2d");
-    context.setTransform(this.scale, 0, 0, this.scale, -part[0] * this.scale, -part[1] * this.scale);
+    context.setTransform(scale, 0, 0, scale, -part[0] * scale, -part[1] * scale);
     context.drawImage(this.picture, 0, 0);
     this.redraw();
+  }
+
+  /** How many pixels what is drawn over the picture has along each side, as a share of those of the screen. */
+  sharpen(share) {
+    const { scale, ratio } = this.screen;
+    Object.assign(this, { share, scale: scale * share, ratio: ratio * share });
+    this.over.width = Math.max(1, Math.round(this.photo.width * share));
+    this.over.height = Math.max(1, Math.round(this.photo.height * share));
+  }
+
+  /** Fewer pixels while frames follow each other, and all of them once nothing moves. */
+  sharpenAsItMoves() {
+    const isMoving = performance.now() - this.painted < STILL;
+    const pixels = this.photo.width * this.photo.height;
+    const share = isMoving ? Math.min(1, Math.sqrt(MOVING_PIXELS / pixels)) : 1;
+    if (share !== this.share) this.sharpen(share);
+    clearTimeout(this.rest);
+    if (share < 1) this.rest = setTimeout(() => this.redraw(), 1.2 * STILL);
+    this.painted = performance.now();
   }
 
   redraw() {
@@ -92,14 +116,15 @@ class Stage {
   }
 
   paint() {
-    if (!this.picture || !this.values || !this.scale) return;
+    if (!this.picture || !this.values || !this.screen) return;
+    this.sharpenAsItMoves();
     const context = this.over.getContext("2d");
     context.clearRect(0, 0, this.over.width, this.over.height);
     const pose = this.pose();
     if (pose && this.mesh) {
       this.view = project(this.mesh.points, pose);
       const raster = rasterise(this.mesh.faces, this.view, this.over.width, this.over.height);
-      if (raster) paintMesh(context, this.mesh, raster, pose, this.layers, Math.round(1.5 * this.ratio));
+      if (raster) paintMesh(context, this.mesh, raster, pose, this.layers, Math.max(1, Math.round(1.5 * this.ratio)));
     }
     if (this.layers.box && this.values.bbox) this.paintBox(context);
     if (pose && this.layers.axes) paintAxes(context, pose, this.axesLength(pose), this.ratio);

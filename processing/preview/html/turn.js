@@ -107,58 +107,92 @@ function brightness(mesh, pose) {
   return values;
 }
 
-const firstCentre = (position, low, high) => Math.min(Math.max(Math.ceil(position - 0.5), low), high);
-
-let kept = { face: new Int32Array(0), nearness: new Float32Array(0) };
+let kept = { face: new Int32Array(0), nearness: new Float32Array(0), image: null };
 
 /** Of so many pixels: the face, -1 for none, and 1 / depth, which is linear in the picture; used again and again. */
 function buffers(count) {
-  if (kept.face.length < count) kept = { face: new Int32Array(count), nearness: new Float32Array(count) };
+  if (kept.face.length < count) kept = { ...kept, face: new Int32Array(count), nearness: new Float32Array(count) };
   return { face: kept.face.subarray(0, count).fill(-1), nearness: kept.nearness.subarray(0, count).fill(0) };
+}
+
+/** The pixels, all transparent, of a part of a canvas, which the next call takes again. */
+function pixelsOf({ canvas: { width, height } }, left, top, columns, rows) {
+  if (kept.image?.width !== width || kept.image.height !== height) kept.image = new ImageData(width, height);
+  const pixels = new Uint32Array(kept.image.data.buffer); // red is the lowest byte wherever browsers run
+  for (let row = top, start = top * width + left; row < top + rows; row++, start += width) {
+    pixels.fill(0, start, start + columns);
+  }
+  return pixels;
+}
+
+/** The part of the picture that the mesh can cover, in whole pixels. */
+function extent({ x, y, depth }, width, height) {
+  let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
+  for (let i = 0; i < x.length; i++) {
+    if (depth[i] <= 0) continue;
+    left = Math.min(left, x[i]);
+    right = Math.max(right, x[i]);
+    top = Math.min(top, y[i]);
+    bottom = Math.max(bottom, y[i]);
+  }
+  return [Math.max(0, Math.floor(left)), Math.max(0, Math.floor(top)), Math.min(width, Math.ceil(right)), Math.min(height, Math.ceil(bottom))];
 }
 
 /** The face seen in each pixel of the part of the picture that the mesh can cover; null if it covers none. The next call uses the arrays again. */
 function rasterise(faces, view, width, height) {
-  let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
-  for (let i = 0; i < view.x.length; i++) {
-    if (view.depth[i] <= 0) continue;
-    left = Math.min(left, view.x[i]);
-    right = Math.max(right, view.x[i]);
-    top = Math.min(top, view.y[i]);
-    bottom = Math.max(bottom, view.y[i]);
-  }
-  [left, top] = [Math.max(0, Math.floor(left)), Math.max(0, Math.floor(top))];
-  [right, bottom] = [Math.min(width, Math.ceil(right)), Math.min(height, Math.ceil(bottom))];
+  const { x, y, depth } = view;
+  const [left, top, right, bottom] = extent(view, width, height);
   if (!(left < right && top < bottom)) return null;
   const [columns, rows] = [right - left, bottom - top];
   const { face, nearness } = buffers(columns * rows);
-  for (let f = 0; f < faces.length; f += 3) {
-    let [a, b, c] = [faces[f], faces[f + 1], faces[f + 2]];
-    if (view.depth[a] <= 0 || view.depth[b] <= 0 || view.depth[c] <= 0) continue;
+  /** The first pixel whose centre is not before a position; a pixel is drawn if its centre is covered. */
+  const firstRow = (position) => Math.min(Math.max(Math.ceil(position - 0.5), top), bottom) | 0;
+  const firstColumn = (position) => Math.min(Math.max(Math.ceil(position - 0.5), left), right) | 0;
+  for (let f = 0, number = 0; f < faces.length; f += 3, number++) {
     // From top to bottom.
-    if (view.y[b] < view.y[a]) [a, b] = [b, a];
-    if (view.y[c] < view.y[b]) [b, c] = [c, b];
-    if (view.y[b] < view.y[a]) [a, b] = [b, a];
-    const [ax, ay, an] = [view.x[a], view.y[a], 1 / view.depth[a]];
-    const [bx, by, bn] = [view.x[b], view.y[b], 1 / view.depth[b]];
-    const [cx, cy, cn] = [view.x[c], view.y[c], 1 / view.depth[c]];
+    let a = faces[f];
+    let b = faces[f + 1];
+    let c = faces[f + 2];
+    if (depth[a] <= 0 || depth[b] <= 0 || depth[c] <= 0) continue;
+    let swapped = a;
+    if (y[b] < y[a]) { a = b; b = swapped; }
+    swapped = b;
+    if (y[c] < y[b]) { b = c; c = swapped; }
+    swapped = a;
+    if (y[b] < y[a]) { a = b; b = swapped; }
+    const ax = x[a];
+    const ay = y[a];
+    const bx = x[b];
+    const by = y[b];
+    const cx = x[c];
+    const cy = y[c];
+    const first = firstRow(ay);
+    const last = firstRow(cy);
+    if (first === last || firstColumn(Math.min(ax, bx, cx)) === firstColumn(Math.max(ax, bx, cx))) continue;
     const area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay);
     if (area === 0) continue;
+    const an = 1 / depth[a];
+    const bn = 1 / depth[b];
+    const cn = 1 / depth[c];
     const slopeX = ((bn - an) * (cy - ay) - (cn - an) * (by - ay)) / area;
     const slopeY = ((cn - an) * (bx - ax) - (bn - an) * (cx - ax)) / area;
-    const last = firstCentre(cy, top, bottom);
-    for (let row = firstCentre(ay, top, bottom); row < last; row++) {
-      const y = row + 0.5;
-      const long = ax + ((y - ay) / (cy - ay)) * (cx - ax);
-      const short = y < by ? ax + ((y - ay) / (by - ay)) * (bx - ax) : bx + ((y - by) / (cy - by)) * (cx - bx);
-      const end = firstCentre(Math.max(long, short), left, right);
-      let column = firstCentre(Math.min(long, short), left, right);
-      let near = an + (column + 0.5 - ax) * slopeX + (y - ay) * slopeY;
+    // Where an edge crosses a row depends on the edge alone: neighbours share no pixel and leave no gap.
+    const long = (cx - ax) / (cy - ay);
+    const upper = (bx - ax) / (by - ay);
+    const lower = (cx - bx) / (cy - by);
+    const middle = firstRow(by);
+    for (let row = first; row < last; row++) {
+      const height = row + 0.5;
+      const one = ax + (height - ay) * long;
+      const other = row < middle ? ax + (height - ay) * upper : bx + (height - by) * lower;
+      const end = firstColumn(area > 0 ? other : one);
+      let column = firstColumn(area > 0 ? one : other);
+      let near = an + (column + 0.5 - ax) * slopeX + (height - ay) * slopeY;
       let pixel = (row - top) * columns + column - left;
       for (; column < end; column++, pixel++, near += slopeX) {
         if (near > nearness[pixel]) {
           nearness[pixel] = near;
-          face[pixel] = f / 3;
+          face[pixel] = number;
         }
       }
     }
@@ -168,24 +202,30 @@ function rasterise(faces, view, width, height) {
 
 /** Paint shaded faces and the outline of what `rasterise` found; `line` is the outline's width in pixels. */
 function paintMesh(context, mesh, raster, pose, show, line) {
-  const { face, nearness, columns, rows, left, top } = raster;
-  const { width, height } = context.canvas;
-  const image = context.createImageData(columns, rows);
-  const pixels = new Uint32Array(image.data.buffer); // red is the lowest byte wherever browsers run
+  const { left, top, columns, rows } = raster;
+  const pixels = pixelsOf(context, left, top, columns, rows);
   const colors = faceColors(mesh, pose);
-  const [opaque, creased] = [0xff000000, Math.round(255 * constants.edgeOpacity) * 2 ** 24];
-  const filled = show.faces ? Math.round(255 * constants.faceOpacity) * 2 ** 24 : 0;
-  const full = colors[colors.length - 1];
-  const flat = Math.cos(constants.crease);
-  const deep = 2 * constants.depthTolerance * mesh.size;
-  const n = mesh.normals;
+  if (show.faces) paintFaces(pixels, context.canvas, raster, colors);
+  if (show.outline) paintOutline(pixels, context.canvas, raster, mesh, colors[colors.length - 1], line);
+  context.putImageData(kept.image, 0, 0, left, top, columns, rows);
+}
 
-  /** Whether an edge is to be seen between two neighbouring pixels that show different faces. */
-  const isEdge = (one, other) => {
-    const [f, g] = [3 * face[one], 3 * face[other]];
-    if (Math.abs(n[f] * n[g] + n[f + 1] * n[g + 1] + n[f + 2] * n[g + 2]) < flat) return true;
-    return Math.abs(1 / nearness[one] - 1 / nearness[other]) > deep;
-  };
+function paintFaces(pixels, { width }, { face, left, top, columns, rows }, colors) {
+  const opacity = Math.round(255 * constants.faceOpacity) * 2 ** 24;
+  for (let row = 0, pixel = 0; row < rows; row++) {
+    let target = (top + row) * width + left;
+    for (let column = 0; column < columns; column++, pixel++, target++) {
+      if (face[pixel] >= 0) pixels[target] = colors[face[pixel]] + opacity;
+    }
+  }
+}
+
+/** Paint where the mesh ends, and creases and steps inside it, which are lighter. */
+function paintOutline(pixels, { width, height }, { face, nearness, left, top, columns, rows }, { normals, size }, color, line) {
+  const [outline, crease] = [color + 0xff000000, color + Math.round(255 * constants.edgeOpacity) * 2 ** 24];
+  const flat = Math.cos(constants.crease);
+  const deep = 2 * constants.depthTolerance * size;
+
   /** Whether the mesh ends there; where the picture ends it is cut, and has no outline. */
   const ends = (column, row) => {
     if (column >= 0 && column < columns && row >= 0 && row < rows) return face[row * columns + column] < 0;
@@ -193,29 +233,39 @@ function paintMesh(context, mesh, raster, pose, show, line) {
   };
 
   for (let row = 0, pixel = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++, pixel++) {
+    const isInRows = row >= line && row < rows - line;
+    let target = (top + row) * width + left;
+    for (let column = 0; column < columns; column++, pixel++, target++) {
       const f = face[pixel];
       if (f < 0) continue;
-      let color = colors[f] + filled;
-      if (show.outline) {
-        const inside = column >= line && column < columns - line && row >= line && row < rows - line;
-        const isOutline = inside
-          ? face[pixel + line] < 0 || face[pixel - line] < 0 || face[pixel + line * columns] < 0 || face[pixel - line * columns] < 0
-          : ends(column + line, row) || ends(column - line, row) || ends(column, row + line) || ends(column, row - line);
-        if (isOutline) {
-          color = full + opaque;
-        } else {
-          const [right, below] = [pixel + 1, pixel + columns];
-          if ((column + 1 < columns && face[right] >= 0 && face[right] !== f && isEdge(pixel, right))
-            || (row + 1 < rows && face[below] >= 0 && face[below] !== f && isEdge(pixel, below))) {
-            color = full + creased;
-          }
-        }
+      const isOutline = isInRows && column >= line && column < columns - line
+        ? (face[pixel + line] | face[pixel - line] | face[pixel + line * columns] | face[pixel - line * columns]) < 0
+        : ends(column + line, row) || ends(column - line, row) || ends(column, row + line) || ends(column, row - line);
+      if (isOutline) {
+        pixels[target] = outline;
+        continue;
       }
-      pixels[pixel] = color;
+      const right = column + 1 < columns ? face[pixel + 1] : f;
+      const below = row + 1 < rows ? face[pixel + columns] : f;
+      if (right === f && below === f) continue;
+      // An edge is seen where the neighbour's face lies farther by more than `deep`, or meets this one at an angle.
+      // It stands here twice, and names come one by one, because a frame is mostly this.
+      const x = normals[3 * f];
+      const y = normals[3 * f + 1];
+      const z = normals[3 * f + 2];
+      const n = nearness[pixel];
+      if (right !== f && right >= 0) {
+        const m = nearness[pixel + 1];
+        const cosine = x * normals[3 * right] + y * normals[3 * right + 1] + z * normals[3 * right + 2];
+        if (Math.abs(n - m) > deep * n * m || Math.abs(cosine) < flat) pixels[target] = crease;
+      }
+      if (below !== f && below >= 0) {
+        const m = nearness[pixel + columns];
+        const cosine = x * normals[3 * below] + y * normals[3 * below + 1] + z * normals[3 * below + 2];
+        if (Math.abs(n - m) > deep * n * m || Math.abs(cosine) < flat) pixels[target] = crease;
+      }
     }
   }
-  context.putImageData(image, left, top);
 }
 
 /** The shaded color of each face as 0xbbggrr, and at last that of the mesh itself. */
