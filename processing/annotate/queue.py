@@ -128,7 +128,7 @@ class Queue:
                 picture = self._pictures.get(line.image_id)
                 if picture is None or key in self._numbers:
                     continue
-                values = {name: line.new.get(name) for name in CORRECTED_FIELDS}
+                values: dict[str, Any] = {name: line.new.get(name) for name in CORRECTED_FIELDS}
                 annotation = ObjectAnnotation(line.object_index, **{**values, "bbox": tuple(values["bbox"])})
                 self._numbers[key] = len(self.items)
                 self.items.append(Item(len(self.items), picture, annotation, values, is_added=True))
