@@ -64,6 +64,7 @@ def make_all_poses(tree, file):
 def test_the_page_takes_one_from_pictures_to_rows(own, built_sample):
     names: dict = {}
     poses = 0
+    ran = []
     for kind, text in BLOCKS:
         if kind == "python":
             exec(text.replace("ccvl/ImageNet3D", os.fspath(built_sample)), names)
@@ -71,11 +72,14 @@ def test_the_page_takes_one_from_pictures_to_rows(own, built_sample):
         for command in text.strip().splitlines():
             program, name, *arguments = shlex.split(command)
             assert program == "imagenet3d"
+            ran.append(name)
             if name == "annotate":
                 poses = make_all_poses(arguments[0], own / arguments[-1])
             else:
                 result = CliRunner().invoke(main, [name, *arguments, "--workers", "1"])
                 assert result.exit_code == 0, result.output
+                assert name != "verify" or "all is as it was built" in result.output
+    assert ran == ["annotate", "build", "verify"]
     drones, published, both = names["drones"], names["published"], names["both"]
     assert len(both) == len(published) + len(drones)
     label = both.features["category"]
