@@ -1411,7 +1411,8 @@ class AnnotationUnpickler(pickle._Unpickler):
 
 
 _NPY_HEADER = re.compile(
-    rb"\{'descr': '([^']{1,20})', 'fortran_order': (?:False|True), 'shape': \((\d{1,9}),\), \} *\n"
+    rb"\{'descr': '([^']{1,20})', 'fortran_order': (?:False|True), "
+    rb"'shape': \(((?:\d{1,9}(?:,|, \d{1,9}))?)\), \} *\n"
 )
 
 
@@ -1419,7 +1420,8 @@ def read_annotation_bytes(data: bytes) -> list[Any]:
     """The raw objects of an .npz file, without executing anything.
 
     Returns:
-        What the array "annotations" holds, one item an object; numpy's values are inert stand-ins.
+        What the array "annotations" holds, one item an object; numpy's values are inert stand-ins. Of two
+        dimensions row by row; without dimensions, the one object or the list in it.
 
     Raises:
         Unusable: with an `annotation_…` code.
@@ -1429,8 +1431,9 @@ def read_annotation_bytes(data: bytes) -> list[Any]:
     length = int.from_bytes(npy[8:start], "little")
     header = _NPY_HEADER.fullmatch(npy[start : start + length])
     if not npy.startswith(b"\x93NUMPY") or npy[6:8] not in (b"\x01\0", b"\x02\0", b"\x03\0") or not header:
-        raise Unusable("annotation_not_array", "no one-dimensional .npy array")
-    count = int(header[2])
+        raise Unusable("annotation_not_array", "no .npy array of at most two dimensions")
+    shape = tuple(int(n) for n in header[2].rstrip(b",").split(b",") if n)
+    count = math.prod(shape)
     if count > MAX_OBJECTS:
         raise Unusable("annotation_too_large", f"{count} objects")
     if header[1] != b"|O":
@@ -1445,9 +1448,21 @@ def read_annotation_bytes(data: bytes) -> list[Any]:
         raise Unusable("annotation_forbidden", f"opcode {shown(str(error))}") from error
     except Exception as error:  # hostile bytes fail in many ways, all of them this one finding
         raise Unusable("annotation_not_array", shown(f"{type(error).__name__}: {error}")) from error
-    if type(array) is not _Array or array.shape != (count,) or len(array.items) != count:
+    if type(array) is not _Array or array.shape != shape or len(array.items) != count:
         raise Unusable("annotation_not_array", "another array than the header says")
-    return array.items
+    return array.items if shape else _without_dimensions(array.items[0])
+
+
+def _without_dimensions(only: object) -> list[Any]:
+    """The objects of an array that has no dimensions: one object, or a list of them."""
+    items = only.items if type(only) is _Array else only
+    if type(items) is dict:
+        return [items]
+    if not isinstance(items, (list, tuple)):
+        raise Unusable("annotation_not_array", f"an array of {shown(only)}")
+    if len(items) > MAX_OBJECTS:
+        raise Unusable("annotation_too_large", f"{len(items)} objects")
+    return list(items)
 
 
 def _array_member(data: bytes) -> bytes:

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support.loading import run_jobs
-from support.raw_tree import RawTreeWriter, npz, object_array
+from support.raw_tree import RawTreeWriter, npz, npz_of, object_array, without_dimensions
 
 import ImageNet3D
 from ImageNet3D import ANGLES, POSE_FIELDS, RawTree, read_annotation, read_pictures, survey
+from processing.__main__ import main
 from processing.build.command import build
 from processing.ledger import alarms
 from processing.verify.command import verify
@@ -197,6 +199,81 @@ def test_the_annotator_reaches_nothing(places: dict[str, str]) -> None:
     ledger = (Path(places["shards"]) / ".build" / "ledger.jsonl").read_text("utf-8").splitlines()
     keys = [json.loads(line)["value"] for line in ledger if "key_unknown" in line]
     assert keys == ["occluded: 200 objects"]
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tree whose objects all name their annotator, and are odd, so that there is much to say."""
+    writer = RawTreeWriter()
+    name = "Erika Mustermann"
+    odd: list[dict[str, Any]] = [{}, {"ignore": 1}, {"bbox": None}, {"cad_index": 77}, {"azimuth": math.nan}]
+    odd += [{"annotator": np.array(name)}, {"annotator": {name: name}}, {"annotator": [name], "bbox": [1, 2]}]
+    for number, (change, (item, _)) in enumerate(zip(odd, collected(len(odd)), strict=True)):
+        writer.picture("bed", f"n{number}").annotation("bed", f"n{number}", {**item, **change}, [name], name)
+    stems = [f"n{number}" for number in range(len(odd))]
+    return writer.lists("bed", stems[:5], [*stems[5:], "missing"]).folder(tmp_path_factory.mktemp("signed"))
+
+
+@pytest.mark.parametrize(
+    "command", ["build RAW OUT --workers 1", "check RAW --workers 1", "check RAW --json --workers 1",
+                "annotate RAW --corrections OUT --report", "annotate RAW --corrections OUT --report --json"],
+)  # fmt: skip
+def test_the_annotator_is_in_nothing_that_is_printed(command: str, signed: str, tmp_path: Path) -> None:
+    places = {"RAW": str(signed), "OUT": str(tmp_path / "out")}
+    result = CliRunner().invoke(main, [places.get(word, word) for word in command.split()])
+    assert result.exit_code == 0, result.output
+    assert len(result.output_bytes) > 100
+    for told in (result.output_bytes, result.stderr_bytes):
+        assert b"erika" not in told.lower()
+        assert b"mustermann" not in told.lower()
+
+
+def in_rows(items: list[Any], order: Any) -> np.ndarray:
+    array = np.empty((2, len(items) // 2), object, order=order)
+    for number, item in enumerate(items):
+        array[divmod(number, len(items) // 2)] = item
+    return array
+
+
+# how -> an array that holds the same objects as the release's would
+OTHER_ARRAYS: dict[str, Callable[[list[Any]], np.ndarray]] = {
+    "a list, without dimensions": without_dimensions,
+    "a tuple, without dimensions": lambda items: without_dimensions(tuple(items)),
+    "an array, without dimensions": lambda items: without_dimensions(object_array(items)),
+    "one row": lambda items: object_array(items).reshape(1, -1),
+    "one column": lambda items: object_array(items).reshape(-1, 1),
+    "two rows": lambda items: in_rows(items, "C"),
+    "two rows, as Fortran has them": lambda items: in_rows(items, "F"),
+}
+
+
+@pytest.mark.parametrize("how", OTHER_ARRAYS)
+def test_an_array_of_other_dimensions_holds_the_same_objects(how: str) -> None:
+    items = [item for item, _ in collected(6)]
+    expected = ImageNet3D.read_annotation_bytes(npz(*items))
+    assert len(expected) == 6
+    found = ImageNet3D.read_annotation_bytes(npz_of(annotations=OTHER_ARRAYS[how](items)))
+    assert repr(as_plain(found)) == repr(as_plain(expected))  # NaN differs from itself
+
+
+def test_an_array_without_dimensions_may_hold_one_object() -> None:
+    ((item, _),) = collected(1)
+    expected = ImageNet3D.read_annotation_bytes(npz(item))
+    found = ImageNet3D.read_annotation_bytes(npz_of(annotations=without_dimensions(item)))
+    assert repr(as_plain(found)) == repr(as_plain(expected))
+    many = without_dimensions([item] * (ImageNet3D.MAX_OBJECTS + 1))
+    with pytest.raises(ImageNet3D.Unusable) as caught:
+        ImageNet3D.read_annotation_bytes(npz_of(annotations=many))
+    assert caught.value.reason == "annotation_too_large"
+
+
+def as_plain(value: Any) -> Any:
+    """What was read, with the stand-ins of arrays as their shapes and items."""
+    if hasattr(value, "items") and hasattr(value, "shape"):
+        return value.shape, [as_plain(item) for item in value.items]
+    if isinstance(value, dict):
+        return {key: as_plain(item) for key, item in value.items()}
+    return [as_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)

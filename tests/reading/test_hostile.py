@@ -42,6 +42,7 @@ from support.raw_tree import (
     npz,
     npz_of,
     object_array,
+    without_dimensions,
     zip_of,
 )
 from support.zips import MEMBERS
@@ -334,9 +335,10 @@ ANNOTATIONS = [
     annotation("ann-wrong-key", npz_of(annotation=object_array([an_object()])), NOT_ARRAY),
     annotation("ann-member-is-text", zip_of({"annotations.npy": b"text"}), NOT_ARRAY),
     annotation("ann-member-is-empty", zip_of({"annotations.npy": b""}), NOT_ARRAY),
-    annotation("ann-0-d", npz_of(annotations=np.array(an_object(), object)), NOT_ARRAY),
-    annotation("ann-2-d", npz_of(annotations=np.array([[an_object()]], object)), NOT_ARRAY),
-    annotation("ann-fortran", npz_of(annotations=np.full((2, 2), None, object, order="F")), NOT_ARRAY),
+    annotation("ann-0-d-of-none", npz_of(annotations=np.array(None, object)), NOT_ARRAY),
+    annotation("ann-0-d-of-no-objects", npz_of(annotations=without_dimensions([])), EMPTY),
+    annotation("ann-3-d", npz_of(annotations=np.array([[[an_object()]]], object)), NOT_ARRAY),
+    annotation("ann-2-d-without-objects", npz_of(annotations=np.empty((0, 3), object)), EMPTY),
     annotation("ann-floats", npz_of(annotations=np.ones(3)), NOT_ARRAY),
     annotation("ann-text-array", npz_of(annotations=np.array(["bed"])), NOT_ARRAY),
     annotation("ann-structured", npz_of(annotations=np.zeros(1, [("bbox", "f8", 4)])), NOT_ARRAY),

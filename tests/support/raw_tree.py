@@ -62,6 +62,13 @@ def object_array(items: list[Any]) -> np.ndarray:
     return array
 
 
+def without_dimensions(value: Any) -> np.ndarray:
+    """An object array without dimensions, also of a list that numpy would rather spread."""
+    array = np.empty((), object)
+    array[()] = value
+    return array
+
+
 def npz(*objects: Any) -> bytes:
     """An annotation file, as the release's authors wrote theirs."""
     return npz_of(annotations=object_array(list(objects)))
