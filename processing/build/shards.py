@@ -69,11 +69,11 @@ def write_shard(release: Release, shard: Shard, configs: Sequence[str], run: Run
 
 
 def portions(pictures: Sequence[Picture]) -> Iterator[list[Picture]]:
-    """The pictures in runs whose rows of pose are within `MAX_REPEATED_BYTES`; all in one run, as a rule."""
+    """The pictures in runs whose rows are within `MAX_REPEATED_BYTES`; all in one run, as a rule."""
     portion: list[Picture] = []
     size = 0
     for picture in pictures:
-        more = len(picture.data) * len(picture.annotation.objects)
+        more = len(picture.data) * max(1, len(picture.annotation.objects))
         if portion and size + more > MAX_REPEATED_BYTES:
             yield portion
             portion, size = [], 0

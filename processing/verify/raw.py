@@ -1,6 +1,7 @@
 """Checks of a built folder against the raw release: its rows are read anew, as the build reads them."""
 
 import io
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 
 import ImageNet3D
 from ImageNet3D import Entry, Picture, Release, Unusable
+from processing.build.shards import portions, split_objects
 from processing.configs import DERIVED_TABLES
 from processing.crop import rows as object_centric
 from processing.verify.checks import Problem, ShardFacts
@@ -53,14 +55,23 @@ def check_against_raw(
                 for config in (c for c in files if rows[c].has(image_id)):
                     yield Problem(paths[config], "raw_picture_unknown", f"{image_id}: {error.reason}")
         for config in tables:
-            expected = _expected(config, pictures, release)
-            if config in files:
-                found = rows[config].of({picture.entry.image_id for picture in pictures})
-            else:
-                found = expected.slice(0, 0)
             alike = {"image": look_alike} if config in DERIVED_TABLES else {}
-            path = paths.get(config, config)
-            yield from differences(path, found, expected, (_keys(found), _keys(expected)), alike)
+            for part, first, end in _parts(config, pictures):
+                expected = _expected(config, part, release)
+                if config in files:
+                    found = rows[config].of({picture.entry.image_id for picture in part}, first, end)
+                else:
+                    found = expected.slice(0, 0)
+                path = paths.get(config, config)
+                yield from differences(path, found, expected, (_keys(found), _keys(expected)), alike)
+
+
+def _parts(config: str, pictures: Sequence[Picture]) -> Iterator[tuple[Sequence[Picture], float, float]]:
+    """Pictures whose rows fit into one table, as the build cuts them; from which object to before which."""
+    for portion in portions(pictures):
+        parts = list(split_objects(portion)) if config == "pose" else [portion]
+        limits = [0, *(part[0].annotation.objects[0].index for part in parts[1:]), math.inf]
+        yield from zip(parts, limits[:-1], limits[1:], strict=True)
 
 
 def _read(release: Release, entry: Entry | None, split: str) -> Picture:
@@ -88,9 +99,11 @@ class _Rows:
     def __init__(self, file: pq.ParquetFile) -> None:
         self._file = file
         ids = file.read(["image_id"])["image_id"].to_pylist()
-        self._rows: dict[str, list[int]] = {}
-        for row, image_id in enumerate(ids):
-            self._rows.setdefault(image_id, []).append(row)
+        is_of_objects = "object_index" in file.schema_arrow.names
+        indices = file.read(["object_index"])["object_index"].to_pylist() if is_of_objects else [0] * len(ids)
+        self._rows: dict[str, list[tuple[int, int]]] = {}
+        for row, (image_id, index) in enumerate(zip(ids, indices, strict=True)):
+            self._rows.setdefault(image_id, []).append((row, index))
         sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
         self._starts = np.cumsum([0, *sizes])
         self._read: tuple[int, pa.Table] | None = None
@@ -99,9 +112,10 @@ class _Rows:
         """Whether a picture has rows."""
         return image_id in self._rows
 
-    def of(self, image_ids: Collection[str]) -> pa.Table:
-        """The rows of some pictures, in their order in the file."""
-        wanted = np.array(sorted(row for i in image_ids for row in self._rows.get(i, ())), np.int64)
+    def of(self, image_ids: Collection[str], first: float, end: float) -> pa.Table:
+        """The rows of some pictures, of the objects from `first` to before `end`, in the file's order."""
+        rows = (pair for image_id in image_ids for pair in self._rows.get(image_id, ()))
+        wanted = np.array(sorted(row for row, index in rows if first <= index < end), np.int64)
         groups = np.searchsorted(self._starts, wanted, "right") - 1
         parts = [self._group(n).take(wanted[groups == n] - self._starts[n]) for n in np.unique(groups)]
         return pa.concat_tables(parts) if parts else self._file.schema_arrow.empty_table()
@@ -193,7 +207,11 @@ def check_left_out(
             told = given is None or (entry.picture_file, error.reason) in given
             lost = "" if told else f"{error.reason}, which the ledger does not say"
         else:
-            wanted = [config for config in tables if len(_expected(config, [picture], release))]
+            wanted = [
+                config
+                for config in tables
+                if any(len(_expected(config, part, release)) for part, _, _ in _parts(config, [picture]))
+            ]
             lost = f"has rows in {', '.join(wanted)}" if wanted else ""
         if lost:
             facts.problems.append(Problem(entry.split, "raw_picture_lost", f"{entry.image_id}: {lost}"))

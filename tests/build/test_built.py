@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from support import PROJECT
 from support.raw_tree import RawTreeWriter, an_object, encoded
 
+from ImageNet3D import rows
 from processing import built
 from processing.__main__ import main
 from processing.build.command import NO_CAPTIONS, build
@@ -307,6 +309,22 @@ class TestShards:
         assert sorted(sizes) == [1, 1, 1, 3, 3]
         assert pq.read_table(path) == pq.read_table(tmp_path / "whole/pose" / path.name)
         assert verify(tmp_path / "cut", workers=1) == []
+        # With the release, too, no table is larger; and what differs behind a cut is seen.
+        sizes: list[int] = []
+
+        def rows_of(*given: Any) -> pa.Table:
+            table = rows(*given)
+            sizes.append(len(table))
+            return table
+
+        monkeypatch.setattr("ImageNet3D.rows", rows_of)
+        assert verify(tmp_path / "cut", raw=raw, workers=1) == []
+        assert 0 < max(sizes) <= 3
+        for changed in (objects[:-1], [*objects[:-1], an_object(azimuth=1.25)], [*objects, an_object()]):
+            other = tree.annotation("bed", "b", *changed).folder(tmp_path / f"raw-{len(sizes)}")
+            found = [p for p in verify(tmp_path / "cut", raw=other, workers=1) if p.file.startswith("pose/")]
+            assert len(found) == 1, found
+            assert "bed/b" in found[0].what
 
     @pytest.mark.slow
     def test_a_picture_of_90_megabytes_with_25_objects(self, tmp_path: Path) -> None:
@@ -315,7 +333,7 @@ class TestShards:
         tree = RawTreeWriter().sound("bed", val=("v", "w")).picture("bed", "a", huge)
         raw = tree.annotation("bed", "a", *(an_object() for _ in range(25))).folder(tmp_path / "raw")
         build(raw, tmp_path / "out", configs=["pose", "classification"], workers=1)
-        assert [p for p in verify(tmp_path / "out", workers=1) if not p.is_note] == []
+        assert [p for p in verify(tmp_path / "out", raw=raw, workers=1) if not p.is_note] == []
         path = str(tmp_path / "out/pose/train-00000-of-00001-known.parquet")
         rows = datasets.load_dataset("parquet", data_files=path, split="train", streaming=True)
         assert [row["object_index"] for row in rows.select_columns(["object_index"])] == list(range(25))
