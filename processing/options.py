@@ -87,10 +87,13 @@ def _interrupted(*_: object) -> None:
 
 def _refuse_empty(given: Mapping[str, Any]) -> None:
     """An empty path or name is a variable that is not set, and none of the defaults is meant by it."""
+    parameters = {parameter.name: parameter for parameter in click.get_current_context().command.params}
     for name, value in given.items():
         values = value if isinstance(value, tuple) else (value,)
         if any(isinstance(text, str) and not text.strip() for text in values):
-            raise click.UsageError(f"{name.replace('_', '-')} is empty; is a variable not set?")
+            is_option = isinstance(parameter := parameters[name], click.Option)
+            typed = parameter.opts[0] if is_option else parameter.human_readable_name
+            raise click.UsageError(f"{typed} is empty; is a variable not set?")
 
 
 class NameOf(click.ParamType):

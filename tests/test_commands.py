@@ -44,6 +44,26 @@ def test_a_fault_of_this_program_is_not_told_as_wrong_usage(monkeypatch: pytest.
     assert str(result.exception) == "a fault"
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["build", "raw", "out", "--repo", " "], "--repo"),
+        (["build", "raw", "out", "--config", "pose", "--corrections", ""], "--corrections"),
+        (["evaluate", "p.csv", "--dataset", ""], "--dataset"),
+        (["evaluate", "p.csv", "--dataset", "out", "--json", ""], "--json"),
+        (["evaluate", "p.csv", "--dataset", "out", "--threshold", ""], "--threshold"),
+        (["preview", "raw", "page", "--category", ""], "--category"),
+        (["annotate", "raw", "--corrections", "f", "--objects", ""], "--objects"),
+        (["annotate", "", "--corrections", "f"], "RAW_OR_OUT"),
+        (["verify", ""], "OUT"),
+    ],
+)
+def test_what_is_empty_is_named_as_it_was_typed(words: list[str], named: str) -> None:
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert f"Error: {named} is empty; is a variable not set?" in result.output
+
+
 HOSTILE = "\x1b]0;owned\x07 \u202e\udc80\r"
 
 

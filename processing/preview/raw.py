@@ -29,6 +29,7 @@ class RawSource:
         self._selection = selection
         self._survey = ImageNet3D.survey(RawTree(path))
         self._release = self._survey.release
+        selection.check_categories(self._release.categories)
         self.category_captions = dict(self._release.category_captions)
         self.books = Oddities()
         for finding in self._survey.findings:

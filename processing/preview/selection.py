@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import ImageNet3D
-from ImageNet3D import CATEGORIES, OBJECT_STATUS, ObjectAnnotation
+from ImageNet3D import OBJECT_STATUS, ObjectAnnotation
 from processing.drawing.mesh import Mesh
 from processing.preview.books import Oddities
 
 CONFIGS = ("pose", "object_centric")  # whose rows a page can show
 NO_STATUS = "none"  # stands for the objects without a status
+
+
+class NoCategoryError(ValueError):
+    """A category is asked for that the source does not have."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Selection:
 
     Attributes:
         config: of `CONFIGS`.
-        categories: names.
+        categories: names; whether there are such, the source knows.
         statuses: of `OBJECT_STATUS`, or `NO_STATUS`.
         splits: names.
 
@@ -48,10 +54,13 @@ class Selection:
             for value in given:
                 if value not in possible:
                     raise ValueError(f"{what} is {value!r}; give one of {', '.join(possible)}")
+
+    def check_categories(self, known: Sequence[str]) -> None:
+        """Raise `NoCategoryError` for a category that is none of a source's."""
         for name in self.categories:
-            if name not in CATEGORIES:
-                closest = ", ".join(difflib.get_close_matches(name, CATEGORIES, cutoff=0))
-                raise ValueError(f"category is {name!r}, which there is not; the closest are {closest}")
+            if name not in known:
+                closest = ", ".join(difflib.get_close_matches(name, known, cutoff=0))
+                raise NoCategoryError(f"category is {name!r}, which there is not; the closest are {closest}")
 
     def has_picture(self, category: str, split: str) -> bool:
         """Whether pictures of a category and split may be shown."""

@@ -51,6 +51,9 @@ class BuiltSource:
         self._selection = selection
         self.kind = f"built dataset, config {selection.config}"
         self._shards = self._shards_of(selection.config)
+        if selection.categories:
+            with self._opened(self._shards[0], ("image_id",)) as parquet:
+                selection.check_categories(label_names(parquet.schema_arrow))
         self.category_captions: dict[str, str] = {}
         ledger = f"{self._location}/{LEDGER}"
         self.books = self._read_ledger(ledger) if self._fs.isfile(ledger) else None
@@ -188,6 +191,8 @@ class BuiltSource:
                         f"{shown_path(shard)}: has no column {', '.join(sorted(missing))}; build it again"
                     )
                 yield parquet
+        except PermissionError:  # no fault of the shard; it names the file
+            raise
         except (pa.ArrowException, OSError) as error:
             raise ReleaseError(
                 f"{shown_path(shard)}: cannot be read ({shown_error(error)}); build it again"

@@ -15,6 +15,7 @@ def open_source(path: str, selection: Selection | None = None) -> Source:
     """Open a raw release or a built folder, whichever a path or fsspec URL is.
 
     Raises:
+        NoCategoryError: it has no category of a selected name.
         ReleaseError: it is neither, or a built folder without the selected config.
     """
     selection = selection or Selection()

@@ -384,15 +384,29 @@ def test_seed_chooses_other_objects(sample_folder, tmp_path):
         ({"config": "captions"}, "config is 'captions'; give one of pose, object_centric"),
         ({"statuses": ("fine",)}, "status is 'fine'; give one of good, partially, barely, bad, none"),
         ({"splits": ("test",)}, "split is 'test'; give one of train, validation"),
-        (
-            {"categories": ("cars",)},
-            r"category is 'cars', which there is not; the closest are car, cart, chair",
-        ),
     ],
 )
 def test_a_selection_of_what_there_is_not(selected, why):
     with pytest.raises(ValueError, match=why):
         Selection(**selected)
+
+
+@pytest.mark.parametrize("kind", ["raw", "built"])
+def test_categories_are_those_of_the_source_also_new_ones(kind, tmp_path):
+    """A later release may have some that this code does not know."""
+    source = RawTreeWriter().sound("bed", ("a",), ("v", "w")).sound("drone", ("x",), ("y", "z"))
+    source = source.folder(tmp_path / "raw")
+    if kind == "built":
+        build(source, tmp_path / "out", configs=["pose"], workers=1)
+        source = str(tmp_path / "out")
+    page = str(tmp_path / "page.html")
+    result = CliRunner().invoke(main, ["preview", source, page, "--category", "drone"])
+    assert result.exit_code == 0, result.output
+    assert "drone/" in Path(page).read_text("utf-8")
+    assert "bed/" not in Path(page).read_text("utf-8")
+    wrong = CliRunner().invoke(main, ["preview", source, page, "--category", "drones"])
+    assert wrong.exit_code == 2
+    assert "category is 'drones', which there is not; the closest are drone" in wrong.output
 
 
 def test_command_line(sample_folder, tmp_path):

@@ -14,10 +14,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from support import PROJECT
 from support.raw_tree import TOP, RawTreeWriter, encoded
 
 from ImageNet3D import Finding, RawTree, ReleaseError, read_pictures, shown, survey
+from processing.__main__ import main
 
 
 def message(path: object) -> str:
@@ -164,6 +166,13 @@ class TestFolders:
         assert (
             RawTree(a_tree().zip(tmp_path / "raw.zip")).taken == f"{tmp_path / 'raw.zip'}: {TOP} in the zip"
         )
+
+    def test_a_build_prints_which_folder_of_a_zip_it_took(self, tmp_path: Path) -> None:
+        raw = a_tree().zip(tmp_path / "raw.zip")
+        words = ["build", raw, str(tmp_path / "out"), "--config", "classification", "--workers", "1"]
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 0
+        assert f"read from {raw}: {TOP} in the zip" in result.output
 
 
 class _Refuses(BaseHTTPRequestHandler):
