@@ -47,7 +47,7 @@ def test_a_fault_of_this_program_is_not_told_as_wrong_usage(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["build", "raw", "out", "--repo", " "], "--repo"),
+        (["evaluate", "p.csv", "--dataset", "out", "--repo", " "], "--repo"),
         (["build", "raw", "out", "--config", "pose", "--corrections", ""], "--corrections"),
         (["evaluate", "p.csv", "--dataset", ""], "--dataset"),
         (["evaluate", "p.csv", "--dataset", "out", "--json", ""], "--json"),
