@@ -1,5 +1,5 @@
 "use strict";
-/* One object on a canvas: the projection of processing/geometry.py and the z-buffer of processing/raster.py.
+/* One object on a canvas: the projection of processing/geometry.py and the z-buffer of processing/drawing/raster.py.
 
    A pose is [azimuth, elevation, theta, distance, px, py, viewport], radians and pixels, as `project` takes it. */
 
@@ -34,7 +34,7 @@ function project(points, pose) {
 
 const decoded = new Map();
 
-/** The mesh of a key, as processing/preview_meshes.py embeds it; resolves to null where there is none. */
+/** The mesh of a key, as processing/preview/meshes.py embeds it; resolves to null where there is none. */
 function meshOf(key) {
   if (!Object.hasOwn(meshes, key)) return Promise.resolve(null);
   if (!decoded.has(key)) decoded.set(key, decode(meshes[key]));
