@@ -2277,7 +2277,7 @@ class _CaptionNames:
         rest = [text for text in texts if text not in (*own, *categories)] or [
             text for text in texts if text not in own
         ]
-        if len(texts) < 2 or not rest or not all(map(_is_unicode, (*own, *rest))):
+        if len(texts) < 2 or not rest or not all(map(is_unicode, (*own, *rest))):
             return "caption_wrong_type", own[0] if own else min(texts, key=len, default=""), ""
         key = images[own[0]] if images else own[0] if own else ""
         if not images and key not in self.categories:
@@ -2285,7 +2285,7 @@ class _CaptionNames:
         return "", key, max(rest, key=len)
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether UTF-8 can hold a text: JSON lets one half of a surrogate pair stand alone."""
     try:
         text.encode()
@@ -2399,7 +2399,7 @@ class RawTree:
 
     def __init__(self, path: str, storage_options: Mapping[str, Any] | None = None) -> None:
         self.path = os.fspath(path)
-        if not _is_unicode(self.path) or "\0" in self.path:
+        if not is_unicode(self.path) or "\0" in self.path:
             raise ReleaseError(
                 f"{self.path!a}: is no UTF-8, which not all libraries can open; rename the folder"
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import fsspec
 
-from ImageNet3D import shown_error
+from ImageNet3D import is_unicode, shown_error
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}  # that have a protocol's package
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)(?:://|::)")
@@ -104,7 +104,7 @@ def place(where: str | os.PathLike[str] | StorePath) -> Place:
     if isinstance(where, StorePath):
         return where
     text = os.fspath(where)
-    if "\0" in text or not _is_unicode(text):
+    if "\0" in text or not is_unicode(text):
         raise PlaceError(f"{text!a}: is no UTF-8, which not all libraries can open; name another folder")
     if (match := _URL.match(text)) is None:
         path = Path(text)
@@ -133,13 +133,6 @@ def place(where: str | os.PathLike[str] | StorePath) -> Place:
     except ValueError as error:
         raise PlaceError(f"{text}: {error}; name a folder, or the URL of one") from error
     return StorePath(text.rstrip("/"))
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        return bool(text.encode()) or not text
-    except UnicodeEncodeError:
-        return False
 
 
 @contextmanager
