@@ -8,9 +8,10 @@ categories, so that open_vocab_known and open_vocab_unknown are lists of pose's 
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TypeVar
 
 from datasets.utils.py_utils import convert_file_size_to_int
 
@@ -97,11 +98,11 @@ def _plan_split(split: str, entries: Sequence[Entry], shard_size: int) -> list[S
     placed = [
         ((j + 0.5) / counts[known], not known, part)
         for known, kind in kinds.items()
-        for j, part in enumerate(_cut(kind, counts[known]))
+        for j, part in enumerate(_equal_parts(kind, counts[known]))
     ]
     placed.sort(key=lambda item: item[:2])
     return [
-        Shard(split, number, len(placed), not unknown, tuple(map(tuple, _row_groups(part))))
+        Shard(split, number, len(placed), not unknown, tuple(_row_groups(part)))
         for number, (_, unknown, part) in enumerate(placed)
     ]
 
@@ -132,7 +133,7 @@ def _divisible(count: int) -> int:
     return math.ceil(count / step) * step
 
 
-def _cut(entries: Sequence[Entry], parts: int) -> list[list[Entry]]:
+def _equal_parts(entries: Sequence[Entry], parts: int) -> list[list[Entry]]:
     """Runs of nearly equal bytes, none of them empty; `parts` is at most the number of entries."""
     if parts == 0:
         return []
@@ -145,15 +146,27 @@ def _cut(entries: Sequence[Entry], parts: int) -> list[list[Entry]]:
     return [list(entries[a:b]) for a, b in zip(cuts, [*cuts[1:], len(entries)], strict=True)]
 
 
-def _row_groups(entries: Sequence[Entry]) -> list[list[Entry]]:
+def _row_groups(entries: Sequence[Entry]) -> Iterator[tuple[Entry, ...]]:
     """Runs within the limits of a row group, of nearly equal numbers of pictures."""
     goal = math.ceil(len(entries) / math.ceil(len(entries) / MAX_ROW_GROUP_PICTURES))
-    groups: list[list[Entry]] = [[]]
+    return runs(entries, lambda entry: entry.size, ROW_GROUP_BYTES, goal)
+
+
+Item = TypeVar("Item")
+
+
+def runs(
+    items: Iterable[Item], size_of: Callable[[Item], int], most_bytes: int, most: int | None = None
+) -> Iterator[tuple[Item, ...]]:
+    """Items in their order, in runs of at most so many bytes and items; a larger item stands alone."""
+    run: list[Item] = []
     size = 0
-    for entry in entries:
-        if groups[-1] and (len(groups[-1]) == goal or size + entry.size > ROW_GROUP_BYTES):
-            groups.append([])
-            size = 0
-        groups[-1].append(entry)
-        size += entry.size
-    return groups
+    for item in items:
+        more = size_of(item)
+        if run and (len(run) == most or size + more > most_bytes):
+            yield tuple(run)
+            run, size = [], 0
+        run.append(item)
+        size += more
+    if run:
+        yield tuple(run)

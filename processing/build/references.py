@@ -14,7 +14,7 @@ from ImageNet3D import Finding, Release, Survey, shown
 from processing.accounts import Account, CategoryCounts
 from processing.build import cad, categories
 from processing.build.cad import MeshEntry
-from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
+from processing.build.plan import MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES, runs
 from processing.build.shards import ShardWriter
 from processing.built import numbered, shard_path
 from processing.configs import config_splits
@@ -68,24 +68,11 @@ def plan_references(survey: Survey, tables: Sequence[str], shard_size: int) -> l
     """
     planned: list[ReferenceShard] = []
     if "cad" in tables:
-        parts = list(_cut(cad.meshes_of(survey), shard_size))
+        parts = list(runs(cad.meshes_of(survey), lambda entry: entry.size, shard_size))
         planned += [ReferenceShard("cad", number, len(parts), part) for number, part in enumerate(parts)]
     if "categories" in tables:
         planned.append(ReferenceShard("categories", 0, 1))
     return planned
-
-
-def _cut(entries: Iterable[MeshEntry], shard_size: int) -> Iterator[tuple[MeshEntry, ...]]:
-    part: list[MeshEntry] = []
-    size = 0
-    for entry in entries:
-        if part and size + entry.size > shard_size:
-            yield tuple(part)
-            part, size = [], 0
-        part.append(entry)
-        size += entry.size
-    if part:
-        yield tuple(part)
 
 
 def write_meshes(release: Release, shard: ReferenceShard, run: Run) -> ShardResult:
@@ -128,19 +115,13 @@ def _mesh_rows(
             yield row
 
 
-def _row_groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def _row_groups(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], ...]]:
     """Runs within the limits of a row group."""
-    group: list[dict[str, Any]] = []
-    size = 0
-    for row in rows:
-        more = len(row["image"]["bytes"]) + len(row["mesh"]["bytes"])
-        if group and (len(group) == MAX_ROW_GROUP_PICTURES or size + more > MAX_ROW_GROUP_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(row)
-        size += more
-    if group:
-        yield group
+
+    def size(row: dict[str, Any]) -> int:
+        return len(row["image"]["bytes"]) + len(row["mesh"]["bytes"])
+
+    return runs(rows, size, MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES)
 
 
 def write_categories(

@@ -85,7 +85,7 @@ def draw_scene(rng: np.random.Generator, place: int, index: int, models: Sequenc
     else:
         objects = [_placed(rng, models, first, extent, x, y)]
     if kind == "cut":
-        objects = [_cut(rng, objects[0], size, CUT_VISIBLE[place % len(CUT_VISIBLE)])]
+        objects = [_over_the_edge(rng, objects[0], size, CUT_VISIBLE[place % len(CUT_VISIBLE)])]
     return Scene(size, tuple(objects))
 
 
@@ -106,7 +106,7 @@ def _placed(
     )
 
 
-def _cut(rng: np.random.Generator, whole: Placed, size: tuple[int, int], share: float) -> Placed:
+def _over_the_edge(rng: np.random.Generator, whole: Placed, size: tuple[int, int], share: float) -> Placed:
     """Push an object over one edge of the picture until a share of its pixels is left in it."""
     mask, offset = _silhouette(whole)
     axis = int(rng.integers(2))  # 0 over the left or right edge, 1 over the upper or lower

@@ -22,7 +22,8 @@ from support.reference import read_off
 from ImageNet3D import CATEGORIES, REASONS
 from processing.accounts import label_names
 from processing.build.command import build
-from processing.build.references import _cut, _row_groups
+from processing.build.plan import runs
+from processing.build.references import _row_groups
 from processing.drawing import mesh as meshes
 from processing.drawing.mesh import Mesh, glb_bytes, parse_mesh
 from processing.drawing.thumbnail import thumbnail
@@ -110,12 +111,7 @@ class TestLimits:
         assert [len(group) for group in groups] == [2, 2, 1]
 
     def test_a_mesh_larger_than_a_shard_stands_alone(self) -> None:
-        class Entry:
-            def __init__(self, size: int) -> None:
-                self.size = size
-
-        sizes = [[entry.size for entry in part] for part in _cut(map(Entry, [9, 1, 1, 1, 3, 9]), 3)]
-        assert sizes == [[9], [1, 1, 1], [3], [9]]
+        assert list(runs([9, 1, 1, 1, 3, 9], int, 3)) == [(9,), (1, 1, 1), (3,), (9,)]
 
 
 class TestThumbnail:
