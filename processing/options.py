@@ -25,6 +25,7 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
             signal.signal(signal.SIGINT, _interrupted)
         try:
             _refuse_empty(kwargs)
+            _begin_imports(click.get_current_context())
             command(*args, **kwargs)
         except click.ClickException as error:
             raise type(error)(printable(error.message)) from error
@@ -96,6 +97,18 @@ def _refuse_empty(given: Mapping[str, Any]) -> None:
             raise click.UsageError(f"{typed} is empty; is a variable not set?")
 
 
+def _begin_imports(context: click.Context | None) -> None:
+    """Have the process that workers are forked from import what they need, while this one imports the same.
+
+    Called before anything that takes long is imported, and not before usage that is plainly wrong is told.
+    """
+    given = context.params if context is not None else {}
+    if context is not None and "workers" in given and given.get("scheduler") is None:
+        from processing.runtime.tasks import start_server
+
+        start_server(given["workers"], f"processing.{context.command.name}.command", "processing.__main__")
+
+
 class NameOf(click.ParamType):
     """One of the names that a module lists, which is imported when a name is given.
 
@@ -111,31 +124,36 @@ class NameOf(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The name itself; an error that lists all names for any other."""
+        _begin_imports(ctx)
         names = [*getattr(import_module(self._module), self._constant), *self._others]
         return click.Choice(names).convert(value, param, ctx)
 
 
 def where_it_runs(command: Callable[..., None]) -> Callable[..., None]:
-    """The options --workers and --scheduler."""
+    """The options --workers and --scheduler, which are read before the others: see `_begin_imports`."""
     workers = click.option(
         "--workers",
         type=click.IntRange(1),
-        is_eager=True,  # read before the other, wherever it stands
+        is_eager=True,
+        callback=_not_both,
         help="Processes; as many as there are cores by default.",
     )
     scheduler = click.option(
         "--scheduler",
         metavar="ADDRESS",
-        callback=_no_workers_beside,
+        is_eager=True,
+        callback=_not_both,
         help="Work on a Dask cluster instead: tcp://host:8786, or the path of a scheduler file.",
     )
     return workers(scheduler(command))
 
 
-def _no_workers_beside(context: click.Context, _: click.Parameter, scheduler: str | None) -> str | None:
-    if scheduler is not None and context.params.get("workers") is not None:
+def _not_both(context: click.Context, _: click.Parameter, value: Any) -> Any:
+    """Called for each of the two, in the order in which they were given."""
+    others = (context.params.get(name) for name in ("workers", "scheduler"))
+    if value is not None and any(other is not None for other in others):
         raise click.UsageError("--scheduler: the cluster has its own number of workers; leave out --workers")
-    return scheduler
+    return value
 
 
 corrections = click.option(
@@ -161,8 +179,9 @@ def a_repository(_: click.Context, parameter: click.Parameter, name: str | None)
     return name
 
 
-def a_size(_: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+def a_size(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
     """Bytes, with a unit or without."""
+    _begin_imports(context)
     from processing.build.plan import parsed_size
 
     try:

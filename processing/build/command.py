@@ -39,7 +39,7 @@ from processing.built import (
     shard_path,
 )
 from processing.card.description import Sizes, describe, sizes_of
-from processing.card.figures import CAMERA, camera_figure, can_draw, draw_figures
+from processing.card.figures import CAMERA, camera_figure, can_draw, draw_figures, import_what_draws
 from processing.card.pages import MADE_OF, render_pages
 from processing.compare.command import since
 from processing.compare.version import open_version
@@ -197,7 +197,8 @@ def _write_shards(
 ) -> list[ShardResult]:
     """Have all shards written, categories last: they count the others."""
     tasks = list(_tasks(survey, planned, beside, tables, work))
-    results = list(run(tasks, workers, "build", on_cluster(client, shared_view(work.file, survey))))
+    elsewhere = on_cluster(client, shared_view(work.file, survey))
+    results = list(run(tasks, workers, "build", elsewhere, meanwhile=import_what_draws))
     for shard in beside:
         if shard.config == "categories":
             results.append(references.write_categories(survey, shard, results, work))

@@ -10,6 +10,7 @@ import importlib.util
 import re
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import dataset_card
 from ImageNet3D import ANGLES, OBJECT_STATUS, POSE_FIELDS
 from processing.accounts import label_names
 from processing.built import FIGURES
-from processing.card.plots import Plot, Statistics, draw_plots
+from processing.card.plots import Plot, Statistics, draw_plots, load_matplotlib
 from processing.runtime.paths import Place
 from processing.runtime.store import names_in, read_all, read_columns
 
@@ -57,6 +58,13 @@ class Figure:
 def can_draw() -> bool:
     """Whether matplotlib is there."""
     return importlib.util.find_spec("matplotlib") is not None
+
+
+def import_what_draws() -> None:
+    """Takes half a second, which need not be waited for later; without matplotlib nothing."""
+    if can_draw():
+        with suppress(ImportError):  # raised again, where there is something to draw
+            load_matplotlib()
 
 
 def draw_figures(folder: Place) -> list[Figure]:

@@ -117,7 +117,8 @@ def load_matplotlib() -> ModuleType:
     """
     chosen = os.environ.pop("MPLBACKEND", None)
     try:
-        importlib.import_module("matplotlib.figure")
+        for part in ("figure", "backends.backend_svg"):
+            importlib.import_module(f"matplotlib.{part}")
         return importlib.import_module("matplotlib")
     finally:
         if chosen is not None:
@@ -127,7 +128,9 @@ def load_matplotlib() -> ModuleType:
 def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> Markup:
     """Draw on a matplotlib figure of a size in inches, and make its SVG part of a page."""
     matplotlib = load_matplotlib()
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     target = io.BytesIO()
     with ExitStack() as stack:
@@ -135,8 +138,10 @@ def _svg(name: str, size: tuple[float, float], draw: Callable[[Any], None]) -> M
         matplotlib.rcdefaults()  # whatever the user's own settings are, the bytes are the same
         # The salt makes ids the same every time, and no two plots' the same.
         matplotlib.rcParams.update({**_STYLE, "svg.hashsalt": name})
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size, dpi=72)  # points, as the file has them
+        FigureCanvasSVG(figure)
         draw(figure)
+        ConstrainedLayoutEngine().execute(figure)  # a figure that has one is drawn twice: for it, and then
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(target, format="svg", transparent=True, metadata=nothing)
     svg = target.getvalue().decode()
@@ -252,8 +257,10 @@ _DENSITIES: dict[bool | None, tuple[str, str]] = {
 }
 
 
-def _annotate_bar(axes: Any, count: int, row: int) -> None:
-    axes.annotate(f"{count:,}", (count, row), (3, 0), textcoords="offset points", va="center", fontsize=7)
+def _annotate_bar(axes: Any, count: int, row: int) -> Any:
+    return axes.annotate(
+        f"{count:,}", (count, row), (3, 0), textcoords="offset points", va="center", fontsize=7
+    )
 
 
 def _box_plot(boxes: array[float]) -> Plot:
@@ -332,12 +339,15 @@ def _category_plot(statistics: Statistics) -> Plot:
             colors = [FIRST if name in KNOWN_CATEGORIES else SECOND for name in names]
             axes.barh(range(len(names)), counts, color=colors, height=0.72)
             for row, count in enumerate(counts):
-                _annotate_bar(axes, count, row)
-            axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=7.5)
+                _annotate_bar(axes, count, row).set_in_layout(row == 0)  # no other needs more room
+            beside = axes.get_yaxis_transform()  # no ticks, each of which takes as long as five of these
+            for row, name in enumerate(names):
+                axes.text(-0.02, row, name.replace("_", " "), transform=beside, ha="right", va="center",
+                          fontsize=7.5)  # fmt: skip
+            axes.set_yticks([])
             axes.set_ylim(length - 0.4, -0.6)
             axes.set_xlim(0, max(statistics.objects.values()) * 1.12)
             axes.set_xticks([])
-            axes.tick_params(axis="y", length=0)
             axes.spines["bottom"].set_visible(False)
         handles = [columns[-1].barh([0], [0], color=color) for color in (FIRST, SECOND)]
         figure.legend(handles, ["known", "unknown"], loc="outside upper left", ncols=2)

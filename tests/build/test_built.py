@@ -408,6 +408,28 @@ class TestWork:
         assert "a worker could not work: its own message is above" in done.stderr
         assert "memory" not in done.stderr
 
+    def test_workers_have_the_path_and_the_environment_of_the_moment(self, tmp_path: Path) -> None:
+        """Whatever the current folder holds, and however long the process they are forked from is there."""
+        here, script = tmp_path / "here", tmp_path / "script.py"
+        here.mkdir()
+        (here / "colorsys.py").write_text("raise SystemExit('of the current folder')")
+        script.write_text(
+            "import colorsys, os\n"
+            "from processing.runtime.tasks import Task, run\n"
+            "if __name__ == '__main__':\n"
+            "    for word in ('first', 'second'):\n"
+            "        os.environ['A_WORD'] = word\n"
+            "        tasks = [Task(os.getenv, (name,), 1, '') for name in ('A_WORD', 'PYTHONSAFEPATH')]\n"
+            "        print(*run([*tasks, Task(colorsys.rgb_to_yiq, (0, 0, 0), 1, '')], 2, 'test'))\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        environment.pop("PYTHONSAFEPATH", None)
+        done = subprocess.run(
+            [sys.executable, script], env=environment, cwd=here, capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout == "".join(f"{word} None (0.0, 0.0, 0.0)\n" for word in ("first", "second"))
+        assert done.stderr == ""
+
     def test_too_little_memory_is_told_in_a_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def hungry(*_: object, **__: object) -> None:
             raise MemoryError("malloc of size 65536 failed")

@@ -168,8 +168,7 @@ class TestKilled:
         out = tmp_path / "out"
         process = start(raw, out, workers=2)
         wait_for(lambda: finished_shards(out), process)
-        workers = [pid for pid, line in session(process.pid).items() if "spawn_main" in line]
-        os.kill(workers[0], signal.SIGKILL)
+        os.kill(next(pid for pid in session(process.pid) if is_worker(pid)), signal.SIGKILL)
         _, errors = process.communicate()
         assert process.returncode == 1
         assert "Traceback" not in errors
@@ -177,6 +176,34 @@ class TestKilled:
         assert "same command again" in errors
         check_nothing_partial(out, undisturbed)
         finish(raw, out, undisturbed)
+
+    def test_the_process_that_workers_are_forked_from(
+        self, raw: str, undisturbed: Published, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        process = start(raw, out, workers=2)
+        wait_for(lambda: finished_shards(out), process)
+        worker = next(pid for pid in session(process.pid) if is_worker(pid))
+        if (server := parent_of(worker)) == process.pid:
+            pytest.skip("workers are not forked here")
+        os.kill(server, signal.SIGKILL)
+        _, errors = process.communicate()
+        assert process.returncode == 1
+        assert "Traceback" not in errors
+        assert "same command again" in errors
+        wait_for(lambda: not session(process.pid))
+        check_nothing_partial(out, undisturbed)
+        finish(raw, out, undisturbed)
+
+
+def is_worker(pid: int) -> bool:
+    """Whether a process does tasks: it has been forked from a server, or begun by itself where none are."""
+    lines = [Path(f"/proc/{number}/cmdline").read_text() for number in (pid, parent_of(pid))]
+    return "spawn_main" in lines[0] or all("forkserver" in line for line in lines)
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def session(leader: int) -> dict[int, str]:
