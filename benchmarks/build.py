@@ -1,40 +1,33 @@
-"""Building: `build` against `tar`, the `datasets` way and WebDataset's tar writer.
+"""Building 1,000 pictures: `build` against `tar`, the `datasets` way and WebDataset's tar writer.
 
     python -m benchmarks.build [--raw RAW] [--quick]
 
-All read the same unpacked tree and take turns, each in a process of its own with two workers (tar is one
-process, and copies every file of the tree once). What each writes stands in the table; `datasets` and
-WebDataset write the rows of `pose` alone, the picture of several objects once for each. Ours also checks
-every picture and annotation, hashes its files, and waits until they are on the disk; the others do not.
-Memory is the most that one process of a way held.
+All read the same unpacked tree and take turns, each a program from its start to its end, by the clock of the
+one who waits for it, with two workers (tar is one process, and copies every file of the tree once). What each
+writes stands in the table; the others' ways are those of `benchmarks/plain.py`, which write the rows of
+`pose` alone, the picture of several objects once for each. Ours also checks every picture and annotation,
+hashes its files, waits until they are on the disk, and writes the card with its figures. Memory is the most
+that one process of a way held. `benchmarks.growth` has larger trees.
 """
 
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import datasets
-import numpy as np
-from datasets.table import embed_table_storage
-
-import ImageNet3D
 from benchmarks import inputs
 from benchmarks.environments import has
-from benchmarks.measuring import Setting, Table, Usage, alternate, apart, command, median, ratio
-from ImageNet3D import POSE_FIELDS, RawTree
-from processing.build.command import build
+from benchmarks.measuring import Setting, Table, Usage, alternate, command, median, ratio, whole
 
-PICTURES = 4000
+PICTURES = 1000
 WORKERS = 2
-SHARD_BYTES = 48_000_000
 
 WHOLE = ("pose", "classification", "captions")
+
+PLAIN = Path(__file__).with_name("plain.py")
 
 
 def tables(setting: Setting) -> list[Table]:
@@ -43,142 +36,69 @@ def tables(setting: Setting) -> list[Table]:
     pictures = 60 if setting.quick else PICTURES
     raw = inputs.replicate(raw, setting.scratch / "raw", pictures, setting.captions)
     out = setting.scratch / "out"
-    calls: dict[str, tuple[str, Callable[..., Any], tuple[Any, ...]]] = {
-        "tar": ("the tree as it is", tar, ()),
-        "build, pose": ("Parquet of pose", ours, (("pose",),)),
-        "build, whole pictures": ("Parquet of " + ", ".join(WHOLE), ours, (WHOLE,)),
-        "build, all": ("these and 512 x 512 crops", ours, ((*WHOLE, "object_centric"),)),
-        "datasets": ("Arrow, then Parquet of pose", from_generator, ()),
+    calls = {
+        "datasets": ("Arrow, then Parquet of pose", from_generator(raw, out)),
+        "build, pose": ("Parquet of pose", ours(raw, out, ("pose",))),
+        "build, whole pictures": ("Parquet of " + ", ".join(WHOLE), ours(raw, out, WHOLE)),
+        "build, all": ("these and 512 x 512 crops", ours(raw, out, (*WHOLE, "object_centric"))),
+        "tar": ("the tree as it is", tar(raw, out)),
     }
     if has("webdataset"):
-        calls["WebDataset"] = ("tars of pose", webdataset_tars, ())
-    ways = {name: partial(once, way, raw, out, *more) for name, (_, way, more) in calls.items()}
-    rounds = alternate(ways, setting)
-    head = ["way", "writes", "MB", "s", "time over tar", "ms of CPU a picture", "MB of memory"]
+        calls["WebDataset"] = ("tars of pose", plain("webdataset", raw, out))
+    rounds = alternate({name: partial(once, way, out) for name, (_, way) in calls.items()}, setting)
+    reference = [used.seconds for used in rounds["datasets"]]
+    head = ["way", "writes", "MB", "time over datasets", "s", "s of processor time", "MB of memory"]
     table = Table("build", f"Building from {pictures:,} pictures on {os.cpu_count()} cores", head)
     for name, results in rounds.items():
         seconds = [used.seconds for used in results]
-        over = ratio(seconds, [used.seconds for used in rounds["tar"]])
-        cpu = 1000 * median([used.cpu for used in results]) / pictures
+        cpu = median([used.cpu for used in results])
         memory = round(max(used.peak for used in results) / 1e6)
         written = round(results[0].result / 1e6)
-        table.rows.append([name, calls[name][0], written, median(seconds), over, cpu, memory])
-    faster = ratio(
-        [used.seconds for used in rounds["datasets"]], [used.seconds for used in rounds["build, pose"]]
-    )
-    table.notes.append(f"The datasets way takes {faster:.1f} times as long as building the same rows.")
+        over = ratio(seconds, reference)
+        table.rows.append([name, calls[name][0], written, over, median(seconds), cpu, memory])
     return [table]
 
 
-def once(way: Callable[..., Any], raw: str, out: Path, *arguments: Any) -> Usage:
-    """Run a way in a new process, and remove what it wrote; the result is the bytes it wrote."""
+def once(way: Sequence[str], out: Path) -> Usage:
+    """Run a way, and remove what it wrote; the result is the bytes of its product."""
     out.mkdir()
     os.sync()  # what was written before must not be paid for now
-    used = apart(_written, way, raw, out, *arguments)
+    used = whole(way)
+    product = (path for path in out.rglob("*") if path.suffix in (".parquet", ".tar"))
+    written = sum(path.stat().st_size for path in product)
+    assert written
     shutil.rmtree(out)
-    return used
-
-
-def _written(way: Callable[..., Any], raw: str, out: Path, *arguments: Any) -> int:
-    kept = way(raw, out, *arguments)
-    return sum(path.stat().st_size for path in kept)
+    return replace(used, result=written)
 
 
 # --------------------------------------------------------------------------------------------------------
-# The ways; each returns the files that are its product
+# The ways, as commands that write to a new folder
 # --------------------------------------------------------------------------------------------------------
 
 
-def tar(raw: str, out: Path) -> list[Path]:
+def tar(raw: str, out: Path) -> list[str]:
     """Copy the tree into one file."""
-    tar = shutil.which("tar")
-    subprocess.run([tar, "cf", out / "tree.tar", "-C", raw, "."], check=True)  # noqa: S603
-    return [out / "tree.tar"]
+    return [shutil.which("tar") or "tar", "cf", str(out / "tree.tar"), "-C", raw, "."]
 
 
-def ours(raw: str, out: Path, configs: tuple[str, ...]) -> list[Path]:
-    """What the command does, the card and its figures included."""
-    report = build(raw, out / "built", configs=[c for c in configs if _possible(raw, c)], workers=WORKERS)
-    assert report.pictures
-    return list((out / "built").rglob("*.parquet"))
+def ours(raw: str, out: Path, configs: Sequence[str]) -> list[str]:
+    """The command, the card and its figures included."""
+    possible = [c for c in configs if c != "captions" or (Path(raw) / "captions").is_dir()]
+    options = [f"--config={config}" for config in possible]
+    return [
+        *(sys.executable, "-m", "processing", "build", raw, str(out / "built")),
+        *(*options, f"--workers={WORKERS}"),
+    ]
 
 
-def _possible(raw: str, config: str) -> bool:
-    return config != "captions" or (Path(raw) / "captions").is_dir()
-
-
-def from_generator(raw: str, out: Path) -> list[Path]:
+def from_generator(raw: str, out: Path) -> list[str]:
     """`Dataset.from_generator`, then Parquet with the pictures embedded."""
-    datasets.disable_progress_bars()
-    rows = datasets.Dataset.from_generator(
-        pose_rows,
-        features=ImageNet3D.config_features("pose"),
-        cache_dir=str(out / "cache"),
-        gen_kwargs={"raw": raw, "pictures": _pictures(raw)},
-        num_proc=WORKERS,
-    )
-    count = -(-sum(Path(raw, name).stat().st_size for name in _pictures(raw)) // SHARD_BYTES)
-    rows = rows.with_format("arrow")
-    for number in range(count):  # as push_to_hub embeds pictures
-        shard = rows.shard(count, number, contiguous=True).map(embed_table_storage, batched=True)
-        shard.to_parquet(out / f"{number:05d}.parquet")
-    return list(out.glob("*.parquet"))
+    return plain("generator", raw, out)
 
 
-def webdataset_tars(raw: str, out: Path) -> list[Path]:
-    """A tar writer in each worker, which need not import what this file does."""
-    pictures = _pictures(raw)
-    shares = [pictures[n::WORKERS] for n in range(WORKERS)]
-    with ProcessPoolExecutor(WORKERS, get_context("fork")) as pool:
-        list(
-            pool.map(
-                _write_tars, [raw] * WORKERS, shares, [str(out / f"{n}-%05d.tar") for n in range(WORKERS)]
-            )
-        )
-    return list(out.glob("*.tar"))
-
-
-def _write_tars(raw: str, pictures: list[str], pattern: str) -> None:
-    import webdataset
-
-    with webdataset.ShardWriter(pattern, maxsize=SHARD_BYTES, verbose=0) as writer:
-        for row in pose_rows(raw, pictures):
-            key = f"{row['image_id']}_{row['object_index']:02d}"
-            data = Path(row.pop("image")).read_bytes()
-            writer.write({"__key__": key, "jpg": data, "json": row})
-
-
-def pose_rows(raw: str, pictures: list[str]) -> Iterator[dict[str, Any]]:
-    """Rows of `pose` as a plain script reads them, from a tree that is trusted: annotations are unpickled."""
-    for name in pictures:
-        category, file = Path(name).parts[1:]
-        image_id = f"{category}/{Path(file).stem}"
-        with np.load(Path(raw, "annotations", f"{image_id}.npz"), allow_pickle=True) as archive:
-            objects = list(archive["annotations"])
-        for index, item in enumerate(objects):
-            if any(item.get(field) is None for field in POSE_FIELDS):
-                continue
-            status = item.get("object_status")
-            yield {
-                "image": str(Path(raw, name)),
-                "image_id": image_id,
-                "object_index": index,
-                "width": int(item["width"]),
-                "height": int(item["height"]),
-                "category": category,
-                "known": category in ImageNet3D.KNOWN_CATEGORIES,
-                "bbox": [float(value) for value in item["bbox"]],
-                **{field: float(item[field]) for field in POSE_FIELDS},
-                "cad_index": int(item["cad_index"]) if item.get("cad_index") is not None else None,
-                "object_status": status.removeprefix("status_") if status else None,
-                "dense": item["dense"] == "dense_yes" if item.get("dense") else None,
-            }
-
-
-def _pictures(raw: str) -> list[str]:
-    """Paths of the training and validation pictures inside the tree."""
-    found = ImageNet3D.survey(RawTree(raw))
-    return [entry.picture_file for entries in found.entries.values() for entry in entries]
+def plain(way: str, raw: str, out: Path, *options: str) -> list[str]:
+    """A way of `benchmarks/plain.py`."""
+    return [sys.executable, "-P", str(PLAIN), way, raw, str(out), f"--workers={WORKERS}", *options]
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@
 
 From trees of 1, 10 and 100 thousand pictures, it builds pose, as do `tar` and the `datasets` way of
 `benchmarks.build`, and then the three configs of whole pictures, which it verifies where they are not too
-many. The trees repeat the synthetic one, some 16 KB a picture; with --raw they repeat that: pictures of
-110 KB take 40 GB of disk. Then it surveys and plans a release of which there are only the names, up to a
-million pictures: what every command does first, in one process.
+many; each is a program from its start to its end. The trees repeat the synthetic one, some 16 KB a picture;
+with --raw they repeat that: pictures of 110 KB take 40 GB of disk. Then it surveys and plans a release of
+which there are only the names, up to a million pictures: what every command does first, in one process.
 """
 
 import hashlib
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,11 +20,10 @@ from pathlib import Path
 import ImageNet3D
 from benchmarks import inputs
 from benchmarks.build import WHOLE, WORKERS, from_generator, once, ours, tar
-from benchmarks.measuring import Setting, Table, apart, command
+from benchmarks.measuring import Setting, Table, apart, command, whole
 from ImageNet3D import CATEGORIES, Listing, RawTree
 from processing.build import DEFAULT_SHARD_SIZE
 from processing.build.plan import parsed_size, plan_shards
-from processing.verify.command import verify
 
 SIZES = (1_000, 10_000, 100_000)
 VERIFIED = 10_000  # the largest that is verified too: that decodes every picture
@@ -49,14 +49,16 @@ def _grown(raw: str, pictures: int, setting: Setting) -> list[list[object]]:
     tree, built = setting.scratch / "tree", setting.scratch / "grown"
     inputs.replicate(raw, tree, pictures, setting.captions)
     size = sum(path.stat().st_size for path in (tree / "images").rglob("*.JPEG")) / 1e6
+    raw = str(tree)
     found = {
-        "tar": once(tar, str(tree), built),
-        "build, pose": once(ours, str(tree), built, ("pose",)),
-        "datasets": once(from_generator, str(tree), built),
-        "build, whole pictures": apart(ours, str(tree), built, WHOLE),
+        "tar": once(tar(raw, built), built),
+        "build, pose": once(ours(raw, built, ("pose",)), built),
+        "datasets": once(from_generator(raw, built), built),
+        "build, whole pictures": whole(ours(raw, built, WHOLE)),
     }
     if pictures <= VERIFIED:
-        found["verify"] = apart(verify_whole, built / "built")
+        verify = (sys.executable, "-m", "processing", "verify", built / "built", f"--workers={WORKERS}")
+        found["verify"] = whole(verify)
     shutil.rmtree(tree)
     shutil.rmtree(built)
     rows = []
@@ -65,12 +67,6 @@ def _grown(raw: str, pictures: int, setting: Setting) -> list[list[object]]:
         over = used.seconds / found["tar"].seconds
         rows.append([pictures, round(size), way, used.seconds, over, *each, round(used.peak / 1e6)])
     return rows
-
-
-def verify_whole(built: Path) -> None:
-    """Verify what was built, without the raw tree."""
-    problems = verify(built, workers=WORKERS)
-    assert not problems, problems[0]
 
 
 class NamesOnly(RawTree):

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -116,6 +117,43 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Usage:
             peak = max([peak, *_memory(psutil.Process(pid))])
         peak = max([peak, *_memory(psutil.Process(pid))])  # the only look at a call that was soon done
         return Usage(*call.result(), peak)
+
+
+def whole(command: Sequence[str | Path]) -> Usage:
+    """Run a program from its start to its end, by the clock of the one who waits for it.
+
+    The result is None. Processor time and memory are those of all its processes, looked at twenty times a
+    second: what one takes after the last look at it does not count.
+
+    Raises:
+        CalledProcessError: if it fails; what it wrote is shown.
+    """
+    cpu: dict[tuple[int, float], float] = {}
+    peak = 0
+    with tempfile.TemporaryFile() as written:
+        start = time.perf_counter()
+        process = psutil.Popen([*map(str, command)], stdout=written, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            for each, used, held in _looked_at(process):
+                cpu[each] = used
+                peak = max(peak, held)
+            with suppress(psutil.TimeoutExpired):
+                process.wait(0.05)
+        seconds = time.perf_counter() - start
+        if process.returncode:
+            written.seek(0)
+            sys.stderr.write(written.read().decode(errors="replace"))
+            raise subprocess.CalledProcessError(process.returncode, process.args)
+    return Usage(None, seconds, sum(cpu.values()), peak)
+
+
+def _looked_at(process: psutil.Process) -> Iterator[tuple[tuple[int, float], float, int]]:
+    """Of a process and each below it: which it is, its processor time so far, and its memory now."""
+    with suppress(psutil.Error):  # one that has just ended
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):
+                times, memory = each.cpu_times(), each.memory_info()
+                yield (each.pid, each.create_time()), times.user + times.system, memory.rss - memory.shared
 
 
 def _timed(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, float, float]:
