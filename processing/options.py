@@ -97,13 +97,13 @@ def _refuse_empty(given: Mapping[str, Any]) -> None:
             raise click.UsageError(f"{typed} is empty; is a variable not set?")
 
 
-def _begin_imports(context: click.Context | None) -> None:
+def _begin_imports(context: click.Context) -> None:
     """Have the process that workers are forked from import what they need, while this one imports the same.
 
     Called before anything that takes long is imported, and not before usage that is plainly wrong is told.
     """
-    given = context.params if context is not None else {}
-    if context is not None and "workers" in given and given.get("scheduler") is None:
+    given = context.params
+    if "workers" in given and given.get("scheduler") is None:
         from processing.runtime.tasks import start_server
 
         start_server(given["workers"], f"processing.{context.command.name}.command", "processing.__main__")
@@ -124,7 +124,8 @@ class NameOf(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The name itself; an error that lists all names for any other."""
-        _begin_imports(ctx)
+        if ctx is not None:
+            _begin_imports(ctx)
         names = [*getattr(import_module(self._module), self._constant), *self._others]
         return click.Choice(names).convert(value, param, ctx)
 

@@ -7,7 +7,7 @@ earlier runs name, in `run.json` and the manifest.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +82,14 @@ class Run:
                 "run one command at a time in a folder"
             )
 
-    def finish(self, result: ShardResult) -> None:
-        """Write the marker of a task."""
+    def finish(self, result: ShardResult, write: Callable[[Place, bytes], None] = write_whole) -> None:
+        """Write the marker of a task.
+
+        Args:
+            write: how; one that does not wait for the disk where the task's files did not, either.
+        """
         marker = {"key": self.key, **result.to_dict()}
-        write_whole(self.marker(result.name), json.dumps(marker, indent=1).encode())
+        write(self.marker(result.name), json.dumps(marker, indent=1).encode())
 
     def finished(self, name: str, folders: Iterable[str] = ()) -> ShardResult | None:
         """The result of a task that is done, if its files still are what was written; else None.

@@ -25,7 +25,15 @@ from processing.build import shards
 from processing.build.command import count_tasks
 from processing.build.ownership import refuse_a_file
 from processing.crop import pixels
-from processing.crop.files import HIDDEN, LIST_NAME, MAX_NAME_BYTES, CategoryFiles, clear, written_by_crops
+from processing.crop.files import (
+    HIDDEN,
+    LIST_NAME,
+    MAX_NAME_BYTES,
+    CategoryFiles,
+    clear,
+    write_at_once,
+    written_by_crops,
+)
 from processing.crop.npz import npz, npz_fields
 from processing.crop.place import CropOptions
 from processing.ledger import Report, ShardResult, report_of
@@ -201,7 +209,7 @@ def write_category(
         files.write(f"{folders['lists']}/{LIST_NAME}", "\n".join(names).encode())
     files.finish()
     result.files = files.written
-    work.finish(result)
+    work.finish(result, write_at_once)
     return result
 
 

@@ -115,12 +115,12 @@ class CategoryFiles:
         for path, data in self._waiting.items():
             self.written[path] = WrittenFile(path, len(data), hashlib.sha256(data).hexdigest())
         names = json.dumps(sorted({*self.written, *_read(self._list)})).encode()
-        _write(self._list, names)
+        write_at_once(self._list, names)
         if isinstance(self._work.folder, StorePath):
             write_all(self._work.folder, self._waiting)
         else:
             for path, data in self._waiting.items():
-                _write(self._work.folder / path, data)
+                write_at_once(self._work.folder / path, data)
         self._waiting = {}
 
     def finish(self) -> None:
@@ -134,8 +134,12 @@ class CategoryFiles:
                     self.written[path] = replace(self.written[path], tag=state.tag)
 
 
-def _write(path: Place, data: bytes) -> None:
-    """Write a file whole under its name, at once; on a disk it may be lost with the power, as crops may."""
+def write_at_once(path: Place, data: bytes) -> None:
+    """Write a file whole under its name; on a disk it may be lost, or be empty, when the power fails soon.
+
+    So a marker may outlive its crops, or they it: it has their checksums, which are compared with the files
+    before it is believed.
+    """
     if isinstance(path, StorePath):
         write_whole(path, data)
         return
