@@ -22,7 +22,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from multiprocessing import active_children, forkserver, get_context, parent_process
+from multiprocessing import active_children, forkserver, get_context, parent_process, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
@@ -75,7 +75,7 @@ def run(
         workers: processes; as many as there are cores for this one where None; 1 does the work here.
         command: the word before the progress bars.
         elsewhere: does the work instead, on a cluster.
-        meanwhile: called once while processes work, before any result is waited for.
+        meanwhile: called once while processes work, before any result is waited for; takes a second at most.
 
     Raises:
         WorkerDiedError: if a worker is killed; on a cluster, if those that a task is given to go on dying.
@@ -132,6 +132,7 @@ def start_server(workers: int | None, *modules: str) -> None:
     # The server does not know this process's `sys.path` (until Python 3.14), and would look first in the
     # current folder, which may hold anything.
     paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)  # noqa: PTH100 - "" is that folder
+    resource_tracker.ensure_running()  # not in there: it lets interrupts through when it has begun
     with _interrupts_held(), _environment({"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}):
         forkserver.ensure_running()
 
@@ -182,7 +183,8 @@ def _run_in_processes(
                 if not running:
                     return
                 if meanwhile is not None:
-                    meanwhile()
+                    with _interrupts_held():  # Python drops what is raised in some moments of an import
+                        meanwhile()
                     meanwhile = None
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
