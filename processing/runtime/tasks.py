@@ -183,7 +183,7 @@ def _run_in_processes(
                 if not running:
                     return
                 if meanwhile is not None:
-                    with _interrupts_held():  # Python drops what is raised in some moments of an import
+                    with _interrupts_deferred():
                         meanwhile()
                     meanwhile = None
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -226,6 +226,26 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Ctrl-C comes after it, for this process: raised in an import it may be dropped, or end all in C++.
+
+    A mask would not do, for it is of one thread, and libraries have others that the signal may come to.
+    """
+    of_python = signal.getsignal(signal.SIGINT) is not None
+    if threading.current_thread() is not threading.main_thread() or not of_python:
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _begin_worker(scratch: str, environment: Mapping[str, str]) -> None:

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -429,6 +431,23 @@ class TestWork:
         )
         assert done.stdout == "".join(f"{word} None (0.0, 0.0, 0.0)\n" for word in ("first", "second"))
         assert done.stderr == ""
+
+    def test_what_is_done_meanwhile_is_not_interrupted(self) -> None:
+        done = []
+
+        def meanwhile() -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            done.append("whole")
+
+        todo = [tasks.Task(time.sleep, (0.01,), 1, "a")] * 2
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it is ignored
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                list(tasks.run(todo, 2, "test", meanwhile=meanwhile))
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert done == ["whole"]
 
     def test_too_little_memory_is_told_in_a_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def hungry(*_: object, **__: object) -> None:
