@@ -14,6 +14,8 @@ from support import PROJECT
 
 pytest.importorskip("hatchling", reason="a wheel is built with hatchling")
 
+pytestmark = pytest.mark.slow  # new environments
+
 # A project whose distribution is called as the authors' training code is.
 AUTHORS = """
 [build-system]

@@ -383,6 +383,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
+@pytest.mark.slow  # large pictures
 def test_memory_is_bounded(tmp_path):
     """A picture of 60 megapixels takes its pixels where it is enlarged, and next to nothing where reduced."""
     path = tmp_path / "large.jpg"

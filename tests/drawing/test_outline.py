@@ -108,6 +108,7 @@ def test_names_the_extra_that_is_missing(monkeypatch):
         drawn(CUBE)
 
 
+@pytest.mark.slow  # a process without the extra
 def test_the_preview_names_it_before_it_begins(sample_folder, tmp_path):
     code = "import sys; sys.modules['contourpy'] = None; from processing.__main__ import main; main()"
     command = [sys.executable, "-c", code, "preview", str(sample_folder), str(tmp_path / "page.html")]

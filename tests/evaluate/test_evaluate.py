@@ -206,6 +206,7 @@ def test_the_table_is_there_although_a_file_cannot_be_written(dataset, rows, tmp
     assert "/proc/" in result.output
 
 
+@pytest.mark.slow  # three processes
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
 def test_the_table_says_what_the_terminal_can(dataset, rows, tmp_path, encoding):
     groups = {"椅子 ä": ["bed"]}

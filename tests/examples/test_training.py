@@ -19,10 +19,6 @@ from support import PROJECT
 from support.cards import run_blocks
 from support.processes import wait_for
 
-sys.path.insert(0, str(PROJECT / "benchmarks"))
-
-from mixing import epoch_order
-
 pytestmark = pytest.mark.slow
 
 SCRIPT = PROJECT / "examples" / "train.py"
@@ -94,8 +90,11 @@ gc.collect()
 class TestEveryObjectOnce:
     @pytest.mark.parametrize("workers", [0, 2])
     def test_over_processes_and_workers(
-        self, pose: Path, keys: Counter[str], tmp_path: Path, workers: int
+        self, pose: Path, keys: Counter[str], tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.syspath_prepend(str(SCRIPT.parent))
+        from train import epoch_order
+
         files = sorted(map(str, pose.glob("train-*.parquet")))
         another = next(epoch for epoch in range(1, 99) if epoch_order(files, epoch) != epoch_order(files, 0))
         epochs = [self.epoch(pose, epoch, workers, tmp_path, "new", -1) for epoch in (0, another)]
@@ -375,12 +374,3 @@ def test_processes_that_do_not_divide_the_shards_read_all(python: str, pose: Pat
     sizes = [size for size, _ in outputs([start(python, _ONE_PART, pose, n, cache=tmp_path) for n in worlds])]
     assert sizes[1] < 0.7 * sizes[0]
     assert sizes[2] > 0.7 * sizes[0]
-
-
-@needs_torch
-def test_the_recipe_is_what_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    import train
-
-    files = [f"train-{i:05d}-of-00096-{'known' if i % 3 == 0 else 'unknown'}.parquet" for i in range(96)]
-    assert train.epoch_order(files, 5) == epoch_order(files, 5)

@@ -175,6 +175,7 @@ class TestCache:
             f["filename"]: Path(f["filename"]).stat().st_mtime_ns for files in second.values() for f in files
         } == times
 
+    @pytest.mark.slow  # processes of both versions
     def test_other_code_has_another_key(self, tree: Path, tmp_path: Path) -> None:
         """A copy of the file with a comment more stands for a later version of the builder."""
         code = (
