@@ -28,8 +28,8 @@ from benchmarks import environments, inputs, mixing
 from benchmarks.measuring import Setting, Table, alternate, command, median, ratio
 from processing.build.command import build
 
-PICTURES = 4000  # of the release that is streamed
-SHARDS = 8  # so that one is as large as those of the release
+PICTURES = 2000  # of the release that is streamed
+SHARDS = 4  # so that one is as large as those of the release
 WORKERS = (0, 1, 2)
 READERS = (1, 4)  # DataLoader workers, of whatever process, for mixing
 PROJECT = Path(__file__).parents[1]
