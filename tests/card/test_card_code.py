@@ -59,6 +59,22 @@ class TestCode:
         )
         assert of_card == of_readme
 
+    @pytest.mark.parametrize("version", ["newest", "3.6"])
+    def test_streams_every_row_once(
+        self, version: str, datasets3_python: Path, built_sample: Path, tmp_path: Path
+    ) -> None:
+        (lines,) = (block for block in blocks_of(built_sample, "python") if "def mix(" in block)
+        count = sum(pq.read_metadata(path).num_rows for path in built_sample.glob("pose/train-*"))
+        lines += f"""
+rows = list(train)
+keys = [(row["image_id"], row["object_index"]) for row in rows]
+assert len(keys) == len(set(keys)) == {count}, len(keys)
+assert keys != sorted(keys)
+assert all(row["image"].size == (row["width"], row["height"]) for row in rows)
+"""
+        python = sys.executable if version == "newest" else str(datasets3_python)
+        run_blocks(python, built_sample, tmp_path, [lines])
+
     @pytest.mark.parametrize("split", list(SPLITS))
     def test_names_no_split_that_is_not_there(self, split: str, tmp_path: Path) -> None:
         (tmp_path / "README.md").write_bytes(page(sizes=sizes(splits=(split,))).encode())
