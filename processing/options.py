@@ -30,6 +30,8 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
         except click.ClickException as error:
             raise type(error)(printable(error.message)) from error
         except KeyboardInterrupt:
+            if _patience is not None:
+                _end_soon()  # what is printed now is not said twice
             raise click.ClickException(_INTERRUPTED) from None
         except MemoryError as error:
             raise click.ClickException(
@@ -65,7 +67,8 @@ def say(text: str) -> None:
 
 
 _INTERRUPTED = "interrupted; run the same command again to go on"
-_PATIENCE = 1  # seconds from Ctrl-C to the end
+_PATIENCE = 1  # seconds from Ctrl-C to the message, and from there to the end
+_patience: threading.Timer | None = None
 
 
 def _interrupted(*_: object) -> None:
@@ -75,15 +78,23 @@ def _interrupted(*_: object) -> None:
     while an object is deleted. Wherever a command ends, what has a name is whole, and its workers end too.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # another would end this without the message
+    _end_soon(f"Error: {_INTERRUPTED}\n")
+    raise KeyboardInterrupt
+
+
+def _end_soon(message: str = "") -> None:
+    """End this process in a while, whatever it is at; only the last call counts."""
+    global _patience
+    if _patience is not None:
+        _patience.cancel()
 
     def end() -> None:
-        os.write(2, f"Error: {_INTERRUPTED}\n".encode())
+        os.write(2, message.encode())
         os._exit(1)
 
-    patience = threading.Timer(_PATIENCE, end)
-    patience.daemon = True
-    patience.start()
-    raise KeyboardInterrupt
+    _patience = threading.Timer(_PATIENCE, end)
+    _patience.daemon = True
+    _patience.start()
 
 
 def _refuse_empty(given: Mapping[str, Any]) -> None:

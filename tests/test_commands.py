@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 from click.testing import CliRunner
 from support import PROJECT
+from support.processes import heed_interrupts
 
 from ImageNet3D import DEFAULT_CONFIG
 from processing.__main__ import main
@@ -82,3 +84,31 @@ def test_what_comes_from_outside_cannot_drive_the_terminal(
     assert r"\x1b]0;owned\x07 \u202e\udc80\r: " in result.output
     assert all(c.isprintable() or c == "\n" for c in result.output)
     assert fails or "\nand more" in result.output
+
+
+def test_an_interrupt_is_told_once_however_long_the_end_takes() -> None:
+    script = """
+import atexit, os, signal, time
+import click
+from processing.options import plain_errors
+
+@click.command()
+@plain_errors
+def waits():
+    atexit.register(time.sleep, 20)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(20)
+
+waits()
+"""
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        preexec_fn=heed_interrupts,
+    )
+    assert done.stderr.splitlines() == ["Error: interrupted; run the same command again to go on"]
+    assert done.returncode == 1
+    assert time.monotonic() - started < 15
