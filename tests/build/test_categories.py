@@ -14,8 +14,10 @@ from support.reference import reference_categories, reference_rows
 
 from ImageNet3D import CATEGORIES, CATEGORY_IDS
 from processing.accounts import Account
-from processing.build import shards
 from processing.build.command import build
+from processing.ledger import ShardResult
+from processing.run import Run
+from processing.runtime.strict import Field
 
 FILE = "categories/train-00000-of-00001.parquet"
 
@@ -69,7 +71,9 @@ class TestRows:
         tree = RawTreeWriter().sound("bed", ("a", "b"), ("v",)).mesh("ax").sound("spaceship")
         tree.lists("kettle", ["gone"])  # neither a picture nor an annotation
         tree.picture("chair", "unlisted")
-        tree.annotation("bed", "a", an_object(), an_object(object_status="status_bad"), an_object(px=...))
+        tree.annotation(
+            "bed", "a", an_object(), an_object(object_status="status_bad"), an_object(azimuth=...)
+        )
         tree.captions(categories={"bed": "to sleep in"})
         report = build(tree.zip(tmp_path / "raw.zip"), tmp_path / "out", workers=1)
         found = rows(tmp_path / "out")
@@ -139,16 +143,15 @@ class TestResuming:
     ) -> None:
         """Half of the shards are finished by one run, the others by the next."""
         finished = []
-        write = shards.write_whole
+        finish = Run.finish
 
-        def crash(path: Path, data: bytes) -> None:
-            if path.parent.name == "done":
-                finished.append(path)
-                if len(finished) == 4:
-                    raise KeyboardInterrupt
-            write(path, data)
+        def crash(run: Run, result: ShardResult) -> None:
+            finished.append(result.name)
+            if len(finished) == 4:
+                raise KeyboardInterrupt
+            finish(run, result)
 
-        monkeypatch.setattr(shards, "write_whole", crash)
+        monkeypatch.setattr(Run, "finish", crash)
         out = tmp_path / "out"
         with pytest.raises(KeyboardInterrupt):
             build(str(sample_folder), out, workers=1, shard_size=self.SIZE)
@@ -163,9 +166,9 @@ class TestResuming:
             found.get("train_objects", 0) for marker in markers for found in marker["categories"].values()
         )
         assert total == sum(row["train_objects"] for row in rows(built_sample).values()) > 0
-        result = shards.ShardResult("x", "train", True, accounts={"pose": Account(1, 1)})
+        result = ShardResult("x", "train", True, accounts={"pose": Account(1, 1)})
         result.categories.add_mesh("bed")
-        again = shards.ShardResult.from_json(result.to_json("key"), "key")
+        again = ShardResult.from_field(Field.parse("x", json.dumps(result.to_dict()).encode()))
         assert again == result
 
     def test_another_release_is_counted_anew(self, sample_folder: Path, tmp_path: Path) -> None:
