@@ -18,8 +18,7 @@ import trimesh
 from PIL import Image, ImageDraw, ImageFilter
 
 from ImageNet3D import CATEGORIES, KNOWN_CATEGORIES
-from processing.sample import MARK
-from processing.sample import command as sample
+from processing.sample import MARK, pictures
 from processing.sample.command import category_order, write_sample
 
 pytestmark = pytest.mark.slow
@@ -46,7 +45,7 @@ def empty_scenes(tmp_path_factory):
     """The default tree with no object drawn: the backgrounds alone."""
     out = tmp_path_factory.mktemp("backgrounds")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sample, "render", lambda *args: np.zeros((args[-1][1], args[-1][0], 4), np.uint8))
+        patch.setattr(pictures, "render", lambda *args: np.zeros((args[-1][1], args[-1][0], 4), np.uint8))
         write_sample(out)
     return out
 
