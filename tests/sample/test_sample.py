@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ImageNet3D import CATEGORIES, KNOWN_CATEGORIES
 from processing.sample import MARK, pictures
+from processing.sample import command as sample
 from processing.sample.command import category_order, write_sample
 
 pytestmark = pytest.mark.slow
