@@ -23,10 +23,10 @@ from support.processes import heed_interrupts, wait_for
 from support.raw_tree import RawTreeWriter, an_object
 
 from processing.build import command as building
-from processing.build import plan, shards
+from processing.build import shards
 from processing.build.command import build
 from processing.run import BuildError
-from processing.runtime import store
+from processing.runtime import fingerprint, store
 from processing.runtime.tasks import Task
 
 pytestmark = pytest.mark.slow
@@ -449,10 +449,11 @@ class TestChanged:
 
     def test_code(self, raw: str, undisturbed: Published, begun: Path, tmp_path: Path) -> None:
         before = {path: path.stat().st_mtime_ns for path in begun.glob("*/*.parquet")}
-        newer = tmp_path / "plan.py"
-        newer.write_text(Path(plan.__file__).read_text("utf-8") + "# changed\n", "utf-8")
+        newer = shutil.copytree(PROJECT / "processing", tmp_path / "processing")
+        with (newer / "build" / "plan.py").open("a", encoding="utf-8") as module:
+            module.write("# changed\n")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(plan, "__file__", str(newer))
+            patch.setattr(fingerprint, "files", lambda package: newer.parent / package)
             build(raw, begun, workers=1, shard_size=SIZE)
         check_finished(begun, undisturbed)
         assert all(path.stat().st_mtime_ns > time_ns for path, time_ns in before.items())
@@ -511,7 +512,7 @@ class TestSameBytes:
     def test_any_order(
         self, raw: str, undisturbed: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def shuffled(tasks: Sequence[Task[Any]], *_: Any) -> Iterator[Any]:
+        def shuffled(tasks: Sequence[Task[Any]], *_: Any, **__: Any) -> Iterator[Any]:
             order = random.Random(7).sample(range(len(tasks)), len(tasks))
             results = {number: tasks[number].function(*tasks[number].arguments) for number in order}
             yield from (results[number] for number in range(len(tasks)))
