@@ -2810,9 +2810,8 @@ def _member_name(info: zipfile.ZipInfo) -> str:
 _HEADER_SLACK = 64
 _GAP = 2**11
 _LARGEST_RANGE = 2**23
-_READ_AHEAD = (
-    2**18
-)  # where zipfile looks for the directory, or reads on as of a member that lies about its size
+# Where zipfile looks for the directory, or reads on as of a member that lies about its size.
+_READ_AHEAD = 2**18
 _THREADS = 16
 
 _Range = tuple[str, int, int]  # path, start, end

@@ -172,9 +172,8 @@ def _result(client: "Client", future: "Future", name: str, suspects: Callable[[]
         return future.result()
     except KilledWorker as error:
         others = suspects()
-        names = [name, *others]
         raise WorkerDiedError(
-            f"{', '.join(names)}: {error.allowed_failures + 1} workers died at "
+            f"{', '.join([name, *others])}: {error.allowed_failures + 1} workers died at "
             f"{'one of these' if others else 'it'}, the last on {error.last_worker.address}, perhaps for "
             "want of memory; look at their logs, give workers more memory, and run the same command again"
         ) from error

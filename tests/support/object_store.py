@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import fsspec
 import pytest
@@ -190,16 +191,10 @@ def serve() -> Iterator[ObjectStore]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
     try:
-        yield store
+        with mock.patch.dict(os.environ, given):
+            yield store
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
         server.shutdown()
         thread.join()
         server.server_close()
