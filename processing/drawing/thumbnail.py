@@ -19,7 +19,7 @@ from processing.geometry import camera_position, project, rotation_from_viewpoin
 SIZE = 256  # pixels, width and height
 AZIMUTH, ELEVATION = math.radians(30), math.radians(20)  # in the camera of the annotations; theta is 0
 
-_SUPERSAMPLING = 4
+_SUPERSAMPLING = 3
 _MARGIN = 0.06  # of the size, left free on the sides where the object ends first
 _DISTANCE = 4.0  # from the middle of the mesh's box, in halves of its diagonal: little perspective
 _LAMP = (-0.6, 0.9, 0.45)  # from above left, in camera space
