@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import yaml
-from huggingface_hub import DatasetCard, DatasetCardData
+from huggingface_hub import DatasetCardData
 
 import dataset_card
 import ImageNet3D
@@ -36,9 +37,10 @@ def render_card(description: Description) -> bytes:
     """The content of README.md."""
     sizes = description.sizes
     errata = description.errata.newest if description.errata else ()
-    card = DatasetCard.from_template(
-        card_data(sizes, description.categories),
-        template_path=str(SOURCES / "template.md"),
+    # DatasetCard.from_template would read and write the YAML twice more, for half a second.
+    template = jinja2.Template((SOURCES / "template.md").read_text("utf-8"))
+    text = template.render(
+        card_data=card_data(sizes, description.categories).to_yaml(),
         described=description,
         newest_errata=[{name: _cell(value) for name, value in asdict(item).items()} for item in errata],
         sizes=sizes,
@@ -54,7 +56,7 @@ def render_card(description: Description) -> bytes:
         paper=PAPER,
         doi=DOI,
     )
-    return str(card).encode()
+    return text.encode()
 
 
 def _cell(value: object) -> str:
