@@ -204,13 +204,13 @@ def _local_files(top: Path) -> Iterator[tuple[str, FileState]]:
     waiting, seen = [(top, "")], set()
     while waiting:  # not by recursion: folders may be nested deeper than Python calls functions
         folder, inside = waiting.pop()
-        if (real := os.path.realpath(folder)) in seen:
-            continue  # a link that leads back
-        seen.add(real)
         try:
-            entries = list(os.scandir(folder))
+            state, entries = folder.stat(), list(os.scandir(folder))
         except (FileNotFoundError, NotADirectoryError):
             continue  # it has gone meanwhile
+        if (state.st_dev, state.st_ino) in seen:
+            continue  # a link that leads back
+        seen.add((state.st_dev, state.st_ino))
         for entry in entries:
             path = f"{inside}{entry.name}"
             if entry.is_dir():
