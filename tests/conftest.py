@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets  # noqa: F401 - before the environment says that no other process needs torch
 import pytest
 from support import PROJECT, SHARED, object_store
 
 from processing.build.command import build
 from processing.sample.command import write_sample
+
+# Of processes that tests start: `datasets` imports torch, for seconds, where it streams; few of them train.
+os.environ["USE_TORCH"] = "0"
 
 
 @pytest.hookimpl(tryfirst=True)

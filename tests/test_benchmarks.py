@@ -1,13 +1,14 @@
 """The benchmarks run: every way of each on a tree of a few pictures, without the peers that are not there."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import datasets
 import pytest
-from support import PROJECT
+from support import PROJECT, WITH_TORCH
 
 from processing.crop.place import MODES
 
@@ -18,7 +19,13 @@ def tables_of(benchmark: str, raw: Path, tmp_path: Path) -> dict[str, list[list[
     """Run the quick mode of one benchmark; the rows by table."""
     written = tmp_path / "tables.json"
     command = ["-m", "benchmarks", "--quick", "--only", benchmark, "--raw", str(raw), "--json", str(written)]
-    done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=PROJECT,
+        env={**os.environ, **WITH_TORCH},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return {table["name"]: table["rows"] for table in json.loads(written.read_text("utf-8"))["tables"]}
 

@@ -400,6 +400,7 @@ def corrected(sample_folder, tmp_path_factory):
     return file, folder / "out", report
 
 
+@pytest.mark.slow
 def test_build_and_builder_on_both_versions_give_the_same_rows(
     corrected, sample_folder, datasets3_python, tmp_path
 ):

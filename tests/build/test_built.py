@@ -330,6 +330,7 @@ class TestShards:
 
     @pytest.mark.slow
     def test_a_picture_of_90_megabytes_with_25_objects(self, tmp_path: Path) -> None:
+        """More than Arrow's offsets of 32 bits can count, were it repeated."""
         comment = b"\xff\xfe\xff\xff" + bytes(65_533)
         huge = encoded()[:2] + comment * (90_000_000 // len(comment)) + encoded()[2:]
         tree = RawTreeWriter().sound("bed", val=("v", "w")).picture("bed", "a", huge)

@@ -138,6 +138,7 @@ class TestResuming:
         build(str(sample_folder), out, workers=2, shard_size=self.SIZE)
         assert (out / FILE).read_bytes() == (built_sample / FILE).read_bytes()
 
+    @pytest.mark.slow
     def test_after_a_crash_on_the_way(
         self, built_sample: Path, sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import PROJECT
+from support import PROJECT, WITH_TORCH
 
 from ImageNet3D import ANGLES
 from processing.build.command import build
@@ -50,7 +50,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(cache: Path) -> dict[str, str]:
     path = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])
     usual = {"HF_DATASETS_CACHE": str(cache), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    return {**os.environ, **usual, "PYTHONPATH": path}
+    return {**os.environ, **WITH_TORCH, **usual, "PYTHONPATH": path}
 
 
 def command(recipe: str, dataset: Path, out: Path, *options: object, processes: int = 0) -> list[str]:

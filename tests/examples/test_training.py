@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from support import PROJECT
+from support import PROJECT, WITH_TORCH
 from support.cards import run_blocks
 from support.processes import wait_for
 
@@ -41,7 +41,12 @@ def keys(pose: Path) -> Counter[str]:
 
 def start(python: str, code: str, *arguments: object, cache: Path) -> subprocess.Popen[str]:
     """A process of a training job."""
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent), "HF_DATASETS_CACHE": str(cache)}
+    environment = {
+        **os.environ,
+        **WITH_TORCH,
+        "PYTHONPATH": str(SCRIPT.parent),
+        "HF_DATASETS_CACHE": str(cache),
+    }
     return subprocess.Popen(
         [python, "-c", code, *map(str, arguments)],
         env={**environment, "OMP_NUM_THREADS": "1"},
@@ -264,7 +269,8 @@ def job(dataset: Path, points: Path, *options: object, processes: int = 2) -> li
 
 
 def environment(points: Path) -> dict[str, str]:
-    return {**os.environ, "HF_DATASETS_CACHE": str(points.with_name("cache")), "OMP_NUM_THREADS": "1"}
+    usual = {"HF_DATASETS_CACHE": str(points.with_name("cache")), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **WITH_TORCH, **usual}
 
 
 def run(command: Sequence[str]) -> str:

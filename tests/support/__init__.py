@@ -3,4 +3,5 @@
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
+WITH_TORCH = {"USE_TORCH": "AUTO"}  # the environment of processes that train, see conftest.py
 SHARED = PROJECT.parent / "shared" / "raw"  # the real sample, where there is one

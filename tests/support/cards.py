@@ -11,6 +11,7 @@ from ImageNet3D import SPLITS
 from processing.card.description import Description, SplitSize
 from processing.card.pages import render_pages
 from processing.configs import PUBLISHED_CONFIGS, REFERENCE_TABLES, config_splits
+from support import WITH_TORCH
 from support.hub import serve
 
 
@@ -54,7 +55,7 @@ def run_blocks(python: str, built: Path, tmp_path: Path, blocks: list[str]) -> N
     with serve(built, revisions={version: built}) as hub:
         done = subprocess.run(
             [python, "-c", _RUN, *map(str, files)],
-            env=hub.environment(tmp_path / "cache"),
+            env=hub.environment(tmp_path / "cache") | WITH_TORCH,
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -160,7 +160,7 @@ class RawTreeWriter:
 
 # For fuzzing: two seconds a case, and the same cases every time, so that a failure is there to be looked at.
 bounded = settings(
-    max_examples=400,
+    max_examples=150,
     deadline=2000,
     derandomize=True,
     database=None,

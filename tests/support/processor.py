@@ -1,0 +1,29 @@
+"""Processor time, by the pace of the machine at that moment."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_IDLE = 0.05  # seconds that a million calls take where nothing else is going on
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """What is done here takes no more processor time of this process than so many seconds of an idle machine.
+
+    Which is no less than a clock shows there. Where the machine is slower, or shares its cores just now, there
+    is more time in proportion.
+    """
+    began = time.process_time()
+    yield
+    taken = time.process_time() - began
+    if taken >= seconds:
+        pace = max(1.0, _a_million_calls() / _IDLE)
+        assert taken < seconds * pace, f"{taken:.2f} s, where {seconds * pace:.2f} s are given"
+
+
+def _a_million_calls() -> float:
+    start = time.process_time()
+    for _ in range(10**6):
+        len(b"")
+    return time.process_time() - start
