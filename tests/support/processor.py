@@ -11,8 +11,8 @@ _IDLE = 0.05  # seconds that a million calls take where nothing else is going on
 def at_most(seconds: float) -> Iterator[None]:
     """What is done here takes no more processor time of this process than so many seconds of an idle machine.
 
-    Which is no less than a clock shows there. Where the machine is slower, or shares its cores just now, there
-    is more time in proportion.
+    Which is no less than a clock shows there. Where the machine is slower, or its cores are shared just now,
+    there is more time in proportion.
     """
     began = time.process_time()
     yield
