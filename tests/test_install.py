@@ -39,17 +39,8 @@ def run(command: list[str | Path], folder: Path) -> str:
     return done.stdout
 
 
-def install(environment: Path, *what: str | Path) -> None:
-    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed"]
-    python = environment / "bin" / "python"
-    command = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "install"]
-    run([*command, *options, *what], environment)
-
-
-@pytest.fixture(scope="module", params=["plain", "editable"])
-def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(folder: Path, *options: str) -> Path:
     """An environment with this project, beside a distribution of the name that the authors' code has."""
-    folder = tmp_path_factory.mktemp(request.param)
     environment = folder / "environment"
     run([sys.executable, "-m", "venv", "--without-pip", environment], folder)
     site = next(environment.glob("lib/python*/site-packages"))
@@ -58,63 +49,56 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     (theirs / "imagenet3d").mkdir(parents=True)
     (theirs / "imagenet3d" / "__init__.py").write_text("ours = False\n", "utf-8")
     (theirs / "pyproject.toml").write_text(AUTHORS, "utf-8")
-    install(environment, *(["--editable", PROJECT] if request.param == "editable" else [PROJECT]))
-    install(environment, theirs)
-    return environment
+    python = environment / "bin" / "python"
+    install = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "install"]
+    alone = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed"]
+    run([*install, *alone, *options, PROJECT, theirs], environment)
+    return environment / "bin"
 
 
-@pytest.fixture(scope="module")
-def elsewhere(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
     """A folder that holds folders of the names that the project's modules have."""
-    folder = tmp_path_factory.mktemp("elsewhere")
     for name in ("ImageNet3D", "processing", "dataset_card"):
-        (folder / name).mkdir()
-        (folder / name / "README.md").write_text("another's", "utf-8")
-    run(
-        [
-            installed / "bin" / "imagenet3d",
-            "sample",
-            "raw",
-            "--categories",
-            "2",
-            "--images-per-category",
-            "2",
-        ],
-        folder,
-    )
-    return folder
+        folder = tmp_path / "elsewhere" / name
+        folder.mkdir(parents=True)
+        (folder / "README.md").write_text("another's", "utf-8")
+    return tmp_path / "elsewhere"
 
 
-def test_a_release_is_built_and_verified(installed: Path, elsewhere: Path) -> None:
-    for words in (
-        ["build", "raw", "built", "--workers", "2"],
-        ["verify", "built"],
-        ["preview", "raw", "page.html"],
-    ):
-        run([installed / "bin" / "imagenet3d", *words], elsewhere)
+# What stands beside folders of their names is imported, and both distributions are there.
+IMPORTS = """
+from importlib.metadata import version
+import dataset_card, ImageNet3D, imagenet3d, processing.geometry
+assert dataset_card.__file__ and not imagenet3d.ours
+assert (version("imagenet3d"), version("imagenet3d-datasets")) == ("1", ImageNet3D.__version__)
+ImageNet3D.ImageNet3D(config_name="pose", data_dir="raw")
+print(ImageNet3D.__file__)
+"""
+
+# As `imagenet3d verify built; imagenet3d preview raw page.html`.
+COMMANDS = """
+from processing.__main__ import main
+for words in (["verify", "built"], ["preview", "raw", "page.html"]):
+    main(words, standalone_mode=False)
+"""
+
+FEW = ["--categories", "2", "--images-per-category", "2"]
+
+
+def test_plainly(elsewhere: Path, tmp_path: Path) -> None:
+    """Templates and style sheets are installed as well, and what is there needs no clone."""
+    programs = installed(tmp_path)
+    run([programs / "python", "-m", "processing", "sample", "raw", *FEW], elsewhere)
+    run([programs / "imagenet3d", "build", "raw", "built", "--workers", "1"], elsewhere)
     assert (elsewhere / "built" / "README.md").is_file()
+    imported = run([programs / "python", "-c", IMPORTS + COMMANDS], elsewhere).splitlines()[0]
+    assert imported.startswith(str(programs.parent))
+    assert (elsewhere / "page.html").is_file()
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "from ImageNet3D import ImageNet3D; ImageNet3D(config_name='pose', data_dir='raw')",
-        "import ImageNet3D, imagenet3d; assert not imagenet3d.ours and ImageNet3D.CATEGORIES",
-        "import processing.geometry, dataset_card; assert dataset_card.__file__",
-    ],
-)
-def test_modules_are_imported_beside_folders_of_their_names(
-    installed: Path, elsewhere: Path, code: str
-) -> None:
-    run([installed / "bin" / "python", "-c", code], elsewhere)
-
-
-def test_the_module_runs_as_a_command_too(installed: Path, elsewhere: Path) -> None:
-    assert "build" in run([installed / "bin" / "python", "-m", "processing", "--help"], elsewhere)
-
-
-def test_both_distributions_stay(installed: Path, elsewhere: Path) -> None:
-    code = (
-        "from importlib.metadata import version; print(version('imagenet3d'), version('imagenet3d-datasets'))"
-    )
-    assert run([installed / "bin" / "python", "-c", code], elsewhere).split()[0] == "1"
+def test_editable(elsewhere: Path, tmp_path: Path) -> None:
+    programs = installed(tmp_path, "--editable")
+    run([programs / "imagenet3d", "sample", "raw", *FEW], elsewhere)
+    imported = run([programs / "python", "-c", IMPORTS], elsewhere)
+    assert imported.strip() == str(PROJECT / "ImageNet3D.py")
