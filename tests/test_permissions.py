@@ -1,5 +1,6 @@
 """A permission that is refused is told as that: building again would be refused, too."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ import pytest
 from support import PROJECT
 from support.raw_tree import TOP, RawTreeWriter
 
+from processing.build.command import build
+
 pytestmark = pytest.mark.slow
 
 # Root may read and write everything, unless it gives that up.
@@ -18,52 +21,68 @@ if _GIVES_UP and shutil.which("setpriv") is None:
     pytest.skip("root, and no setpriv to be less", allow_module_level=True)
 
 
-def told(*words: str | Path) -> str:
-    """What a command says that fails for want of a permission."""
-    command = [*_GIVES_UP, sys.executable, "-m", "processing", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
-    assert done.returncode in (1, 2), done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr
+# One process for all the command lines; prints how each ended and what it said.
+_RUN = """
+import json, sys
+from click.testing import CliRunner
+from processing.__main__ import main
+done = [CliRunner().invoke(main, line) for line in json.loads(sys.argv[1])]
+print(json.dumps([[result.exit_code, result.output, str(result.exc_info[0])] for result in done]))
+"""
+
+
+def told(*lines: list[str | Path]) -> list[str]:
+    """What commands say that fail for want of a permission."""
+    given = json.dumps([[str(word) for word in line] for line in lines])
+    done = subprocess.run(
+        [*_GIVES_UP, sys.executable, "-c", _RUN, given], capture_output=True, text=True, cwd=PROJECT
+    )
+    assert done.returncode == 0, done.stderr
+    told = []
+    for line, (code, said, raised) in zip(lines, json.loads(done.stdout), strict=True):
+        assert (code, raised) in ((1, str(SystemExit)), (2, str(SystemExit))), (line, said, raised)
+        assert "again" not in said
+        told.append(said)
+    return told
 
 
 @pytest.fixture
-def closed(built_sample: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A built folder, and a shard of it that must not be read."""
-    out = shutil.copytree(built_sample, tmp_path / "out")
-    shard = sorted(out.glob("pose/validation-*.parquet"))[0]
+def raw(tmp_path: Path) -> Path:
+    return Path(RawTreeWriter().sound("bed", ("a", "b"), ("v", "w")).folder(tmp_path / "raw"))
+
+
+def test_a_shard_that_may_not_be_read(raw: Path, tmp_path: Path) -> None:
+    old, out = tmp_path / "old", tmp_path / "out"
+    build(str(raw), old, configs=["pose"], workers=1)
+    shutil.copytree(old, out)
+    (shard,) = out.glob("pose/validation-*.parquet")
     shard.chmod(0)
-    return out, shard
+    predictions = tmp_path / "predictions.csv"
+    predictions.write_text("image_id,object_index,azimuth,elevation,theta\nbed/v,0,0,0,0\n")
+    for said in told(
+        ["verify", out, "--workers", "1"],
+        ["preview", out, tmp_path / "page.html"],
+        ["compare", old, out],
+        ["annotate", out, "--corrections", tmp_path / "file", "--report"],
+        ["evaluate", predictions, "--dataset", out],
+    ):
+        assert "Permission denied" in said
+        assert shard.name in said
 
 
-@pytest.mark.parametrize("command", ["verify OUT --workers 1", "preview OUT PAGE", "compare OLD OUT",
-                                     "annotate OUT --corrections FILE --report",
-                                     "evaluate PREDICTIONS --dataset OUT"])  # fmt: skip
-def test_a_shard_that_may_not_be_read(
-    command: str, closed: tuple[Path, Path], built_sample: Path, tmp_path: Path
-) -> None:
-    out, shard = closed
-    (tmp_path / "predictions.csv").write_text(
-        "image_id,object_index,azimuth,elevation,theta\nbed/a,0,0,0,0\n"
-    )
-    places = {"OUT": out, "OLD": built_sample, "PAGE": tmp_path / "page.html", "FILE": tmp_path / "file",
-              "PREDICTIONS": tmp_path / "predictions.csv"}  # fmt: skip
-    said = told(*(places.get(word, word) for word in command.split()))
-    assert "Permission denied" in said
-    assert shard.name in said
-    assert "again" not in said
-
-
-@pytest.mark.parametrize("what", ["raw", "out"])
-def test_a_folder_that_may_not_be_read_or_written(what: str, tmp_path: Path) -> None:
-    raw = Path(RawTreeWriter().sound("bed", ("a", "b"), ("v", "w")).folder(tmp_path / "raw"))
-    (tmp_path / "out").mkdir()
-    closed = raw / TOP / "images" / "bed" if what == "raw" else tmp_path / "out"
-    closed.chmod(0o500 if what == "out" else 0)
+def test_a_folder_that_may_not_be_read_or_written(raw: Path, tmp_path: Path) -> None:
+    pictures, out = raw / TOP / "images" / "bed", tmp_path / "out"
+    readable = shutil.copytree(raw, tmp_path / "readable")
+    pictures.chmod(0)
+    out.mkdir(mode=0o500)
+    options = ["--config", "classification", "--workers", "1"]
     try:
-        said = told("build", raw, tmp_path / "out", "--config", "classification", "--workers", "1")
+        of_raw, of_out = told(
+            ["build", raw, tmp_path / "other", *options], ["build", readable, out, *options]
+        )
     finally:
-        closed.chmod(0o700)
-    assert "ermission denied" in said
-    assert str(closed) in said
-    assert "again" not in said
+        pictures.chmod(0o700)
+        out.chmod(0o700)
+    for closed, said in ((pictures, of_raw), (out, of_out)):
+        assert "ermission denied" in said
+        assert str(closed) in said
