@@ -136,10 +136,16 @@ def write_card(folder: Path, files: Mapping[str, tuple[str, int]]) -> None:
 
 
 def make_repository(folder: Path, release: str) -> Path:
-    """A dataset repository of two shards, the second of known categories, as `release` published it."""
+    """A dataset repository as `release` published it: two shards, the second of known categories, and a
+    file of which a client needs a small part.
+    """
     write_shard(folder / "pose/train-00000-of-00002-unknown.parquet", [make_rows(release, 0, 3)])
     write_shard(folder / KNOWN, [make_rows(release, 1, 3)])
-    write_card(folder, {"pose": ("pose/train-*.parquet", 6), "known": ("pose/train-*-known.parquet", 3)})
+    rows = make_rows(release, 2, 3)
+    rows[0]["image"]["bytes"] += os.urandom(16 << 20)  # far more than a client reads ahead
+    write_shard(folder / LARGE, [rows])
+    files = {"pose": ("pose/train-*.parquet", 6), "known": ("pose/train-*-known.parquet", 3)}
+    write_card(folder, files | {"large": ("large/train-*.parquet", 3)})
     return folder
 
 
@@ -184,87 +190,62 @@ def decoded(row, label):
     image = [type(row["image"]).__name__, *row["image"].size]
     return row | {"image": image, "category": label.int2str(row["category"])}
 
+def refusal(repo=SOURCE, **options):
+    try:
+        load_dataset(repo, "pose", **options)
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+
+# Read to the end: a process that ends amid a stream of Parquet may crash or hang in pyarrow's threads.
+def one_column():
+    return load_dataset(SOURCE, "large", split="train", streaming=True, columns=["image_id"])
+
 print(json.dumps({
+    "refused": {
+        "visitor": refusal(token=False),
+        "streaming": refusal(token=False, streaming=True),
+        "stranger": refusal(token="hf_stranger"),
+        "repository": refusal("ccvl/Nothing"),
+        "revision": refusal(revision="v9"),
+    },
     "whole": rows("pose"),
     "streamed": rows("pose", streaming=True),
     "known": [row["image_id"] for row in rows("known", streaming=True)],
     "pinned": [row["image_id"] for row in rows("pose", revision="v1.0.0")],
-    "pinned_streamed": [row["image_id"] for row in rows("pose", revision="v1.0.0", streaming=True)],
     "length": load_dataset(SOURCE, "pose", split="train").features["bbox"].length,
+    "one_column": [row["image_id"] for row in one_column()],
 }))
 """
 
 
 @both_versions
-def test_load_dataset_gives_the_rows_of_every_revision(python: str, tmp_path: Path) -> None:
+def test_load_dataset(python: str, tmp_path: Path) -> None:
+    """It gives the rows of every revision, explains what the Hub refuses, and streams parts of files."""
     latest = make_repository(tmp_path / "latest", "v1.1.0")
     pinned = make_repository(tmp_path / "pinned", "v1.0.0")
     with serve(latest, revisions={"v1.0.0": pinned}, gated=True) as hub:
         found = client(python, hub, tmp_path / "cache", LOAD, token=TOKEN)
+        fetched = hub.fetched(LARGE)
     written = make_rows("v1.1.0", 0, 3) + make_rows("v1.1.0", 1, 3)
     decoded = [
         {**row, "image": ["JpegImageFile", 8, 6], "category": CATEGORIES[row["category"]]} for row in written
     ]
     assert found["whole"] == found["streamed"] == decoded
     assert found["known"] == [row["image_id"] for row in make_rows("v1.1.0", 1, 3)]
-    assert found["pinned"] == found["pinned_streamed"]
     assert found["pinned"] == [row["image_id"].replace("v1.1.0", "v1.0.0") for row in written]
     assert found["length"] == 4
 
-
-REFUSED = """
-import json
-from datasets import load_dataset
-
-def refusal(repo="ccvl/ImageNet3D", **options):
-    try:
-        load_dataset(repo, "pose", **options)
-    except Exception as error:
-        return [type(error).__name__, str(error)]
-
-print(json.dumps({
-    "visitor": refusal(),
-    "streaming": refusal(streaming=True),
-    "stranger": refusal(token="hf_stranger"),
-    "repository": refusal("ccvl/Nothing"),
-    "revision": refusal(revision="v9"),
-}))
-"""
-
-
-@both_versions
-def test_load_dataset_explains_what_the_hub_refuses(python: str, tmp_path: Path) -> None:
-    with serve(make_repository(tmp_path / "data", "v1.0.0"), gated=True) as hub:
-        found = client(python, hub, tmp_path / "cache", REFUSED)
-        assert not hub.fetched(KNOWN)
-    assert {kind for kind, _ in found.values()} == {"DatasetNotFoundError"}
+    refused = found["refused"]
+    assert {kind for kind, _ in refused.values()} == {"DatasetNotFoundError"}
     gated = f"Dataset '{REPO}' is a gated dataset on the Hub."
-    assert found["visitor"] == found["streaming"]
-    assert found["visitor"][1] == f"{gated} You must be authenticated to access it."
-    assert found["stranger"][1].startswith(f"{gated} Visit the dataset page at")
-    assert found["repository"][1] == "Dataset 'ccvl/Nothing' doesn't exist on the Hub or cannot be accessed."
-    assert found["revision"][1] == f"Revision 'v9' doesn't exist for dataset '{REPO}' on the Hub."
+    assert refused["visitor"] == refused["streaming"]
+    assert refused["visitor"][1] == f"{gated} You must be authenticated to access it."
+    assert refused["stranger"][1].startswith(f"{gated} Visit the dataset page at")
+    missing = "Dataset 'ccvl/Nothing' doesn't exist on the Hub or cannot be accessed."
+    assert refused["repository"][1] == missing
+    assert refused["revision"][1] == f"Revision 'v9' doesn't exist for dataset '{REPO}' on the Hub."
 
-
-# Read to the end: a process that ends amid a stream of Parquet may crash or hang in pyarrow's threads.
-ONE_COLUMN = """
-import json
-from datasets import load_dataset
-dataset = load_dataset("ccvl/ImageNet3D", "large", split="train", streaming=True, columns=["image_id"])
-print(json.dumps([row["image_id"] for row in dataset]))
-"""
-
-
-@both_versions
-def test_streaming_reads_only_part_of_a_file(python: str, tmp_path: Path) -> None:
-    rows = make_rows("v1.0.0", 0, 3)
-    rows[0]["image"]["bytes"] += os.urandom(16 << 20)  # far more than a client reads ahead
-    write_shard(tmp_path / "data" / LARGE, [rows])
-    write_card(tmp_path / "data", {"large": ("large/train-*.parquet", 3)})
-    with serve(tmp_path / "data") as hub:
-        found = client(python, hub, tmp_path / "cache", ONE_COLUMN)
-        fetched = hub.fetched(LARGE)
-    assert found == [row["image_id"] for row in rows]
+    assert found["one_column"] == [row["image_id"] for row in make_rows("v1.1.0", 2, 3)]
     assert fetched
     assert {request.status for request in fetched} == {206}
     assert all(request.range.startswith("bytes=") for request in fetched)
@@ -312,9 +293,9 @@ def test_the_interface_of_huggingface_hub_is_answered(tmp_path: Path) -> None:
         ]
         for path in files
     }
-    assert found["configs"] == ["pose", "known"]
+    assert found["configs"] == ["pose", "known", "large"]
     assert found["gated"] == "auto"
-    assert sorted(found["tree"]) == [[path, True] for path in sorted([*found["siblings"], "pose"])]
+    assert sorted(found["tree"]) == [[path, True] for path in sorted([*found["siblings"], "large", "pose"])]
     assert found["folder"] == [path for path in found["siblings"] if path.startswith("pose/")]
     assert found["paths"] == ["pose", "README.md"]
     assert found["refs"] == ["refs/pr/1"]

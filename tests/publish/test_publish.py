@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from support import PROJECT
@@ -61,12 +63,26 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def built_next(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def raw(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small release with a category that is held out."""
+    tree = RawTreeWriter().sound("bed", tuple("abcdef"), tuple("vwxy"))
+    return tree.sound("kettle", tuple("abcdef"), tuple("vwxy")).folder(tmp_path_factory.mktemp("raw"))
+
+
+@pytest.fixture(scope="module")
+def built(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("built") / "ImageNet3D"
+    build(raw, out, workers=1, shard_size="3KB")
+    return out
+
+
+@pytest.fixture(scope="module")
+def built_next(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A later release: other shards, other order."""
     out = tmp_path_factory.mktemp("next") / "ImageNet3D"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ImageNet3D, "__version__", "99.1.0")
-        build(str(sample_folder), out, workers=1, shard_size="400KB", seed=1)
+        build(raw, out, configs=["pose", "classification"], workers=1, shard_size="10KB", seed=1)
     return out
 
 
@@ -111,32 +127,32 @@ def command(hub: WritableHub, home: Path, *arguments: str, token: str | None) ->
     )
 
 
-def test_the_command_publishes_what_loads_back(built_sample: Path, tmp_path: Path) -> None:
+def test_the_command_publishes_what_loads_back(built: Path, tmp_path: Path) -> None:
     with serve_writable(tmp_path / "hub", exists=False) as hub:
-        done = command(hub, tmp_path, str(built_sample), "--repo", REPO, token=TOKEN)
+        done = command(hub, tmp_path, str(built), "--repo", REPO, token=TOKEN)
         assert done.returncode == 0, done.stderr
         assert "Published with one commit" in done.stdout
 
         files = hub.files()
         assert files.pop(".gitattributes")
-        assert files == published_files(built_sample)
+        assert files == published_files(built)
         assert Manifest.from_json(files[MANIFEST]).files.keys() == files.keys() - {MANIFEST}
         assert hub.repository.settings == {"gated": "auto"}
 
-        configs, places = ("pose", "captions", "open_vocab_unknown"), (REPO, str(built_sample))
+        configs, places = ("pose", "open_vocab_unknown"), (REPO, str(built))
         jobs = {
             f"{config} {place}": {"path": place, "config": config} for config in configs for place in places
         }
         rows = loaded(jobs, hub, tmp_path)
         for config in configs:
-            assert rows[f"{config} {REPO}"] == rows[f"{config} {built_sample}"]
+            assert rows[f"{config} {REPO}"] == rows[f"{config} {built}"]
         assert rows[f"pose {REPO}"]["train"]
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_contents_come_first_then_one_commit_then_the_tag(built_sample: Path, hub: WritableHub) -> None:
+def test_contents_come_first_then_one_commit_then_the_tag(built: Path, hub: WritableHub) -> None:
     parent = hub.sha()
-    report = send(built_sample, hub)
+    report = send(built, hub)
     writes = [r.path for r in hub.requests if r.method in ("POST", "PUT", "DELETE")]
     commit = next(path for path in writes if "/commit/" in path)
     assert hub.asked("POST", COMMIT) == [commit]
@@ -148,9 +164,7 @@ def test_contents_come_first_then_one_commit_then_the_tag(built_sample: Path, hu
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_the_commit_names_its_parent(
-    built_sample: Path, hub: WritableHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_commit_names_its_parent(built: Path, hub: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     ask = repository.Repository._ask
     monkeypatch.setattr(
@@ -159,35 +173,35 @@ def test_the_commit_names_its_parent(
         lambda self, method, *a, **k: seen.append((method, k)) or ask(self, method, *a, **k),
     )
     parent = hub.sha()
-    send(built_sample, hub)
+    send(built, hub)
     commits = [options for method, options in seen if method == "create_commit"]
     assert [options["parent_commit"] for options in commits] == [parent]
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_large_contents_go_in_parts(built_sample: Path, tmp_path: Path) -> None:
-    with serve_writable(tmp_path / "hub", part_size=50_000) as hub:
-        send(built_sample, hub)
+def test_large_contents_go_in_parts(built: Path, tmp_path: Path) -> None:
+    with serve_writable(tmp_path / "hub", part_size=5_000) as hub:
+        send(built, hub)
         assert hub.asked("PUT", r"/parts/2$")
-        assert published_files(built_sample).items() <= hub.files().items()
+        assert published_files(built).items() <= hub.files().items()
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_the_same_again_does_nothing(built_sample: Path, hub: WritableHub) -> None:
-    first = send(built_sample, hub)
+def test_the_same_again_does_nothing(built: Path, hub: WritableHub) -> None:
+    first = send(built, hub)
     before = len(hub.requests)
-    again = send(built_sample, hub)
+    again = send(built, hub)
     assert {request.method for request in hub.requests[before:]} <= {"GET", "HEAD"}
     assert again.commit == first.commit
     assert "Nothing to do" in str(again)
 
 
 def test_a_later_release_replaces_only_what_the_manifest_lists(
-    built_sample: Path, built_next: Path, hub: WritableHub, tmp_path: Path
+    built: Path, built_next: Path, hub: WritableHub, tmp_path: Path
 ) -> None:
     hub.repository.commit_file(*RAW)
     hub.repository.commit_file("notes.txt", b"by people")
-    first = send(built_sample, hub)
+    first = send(built, hub)
     commits = len(hub.asked("POST", COMMIT))
     report = send(built_next, hub)
     assert len(hub.asked("POST", COMMIT)) == commits + 1
@@ -199,15 +213,12 @@ def test_a_later_release_replaces_only_what_the_manifest_lists(
     assert hub.sha(TAG) == first.commit
     assert hub.sha("v99.1.0") == hub.sha()
 
-    jobs = {
-        "now": {"path": REPO},
-        "next": {"path": str(built_next)},
-        "pinned": {"path": REPO, "revision": TAG},
-        "first": {"path": str(built_sample)},
-    }
+    jobs = {"now": {"path": REPO}, "pinned": {"path": REPO, "revision": TAG}}
     rows = loaded({name: {"config": "pose", **job} for name, job in jobs.items()}, hub, tmp_path)
-    assert rows["now"] == rows["next"]
-    assert rows["pinned"] == rows["first"]
+    for name, out in (("now", built_next), ("pinned", built)):
+        shards = [pq.read_table(path) for path in sorted(out.glob("pose/train-*"))]
+        ids = pa.concat_tables(shards)["image_id"].to_pylist()
+        assert [row["image_id"] for row in rows[name]["train"]] == ids
     assert rows["now"] != rows["pinned"]
 
 
@@ -221,9 +232,7 @@ def listing(files: dict[str, bytes]) -> bytes:
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_only_what_builds_wrote_is_removed_whatever_a_manifest_says(
-    built_sample: Path, hub: WritableHub
-) -> None:
+def test_only_what_builds_wrote_is_removed_whatever_a_manifest_says(built: Path, hub: WritableHub) -> None:
     ours = {"pose/train-00009-of-00010-known.parquet": b"PAR1", "figures/old.svg": b"<svg/>"}
     theirs = {
         RAW[0]: RAW[1],
@@ -235,7 +244,7 @@ def test_only_what_builds_wrote_is_removed_whatever_a_manifest_says(
         hub.repository.commit_file(path, data)
     listed = {**ours, **theirs, "figures/edited.svg": b"<svg>ours</svg>", "figures/never_there.svg": b""}
     hub.repository.commit_file(MANIFEST, listing(listed))
-    report = send(built_sample, hub)
+    report = send(built, hub)
     assert report.changes.removed.keys() == ours.keys()
     assert theirs.items() <= hub.files().items()
     assert not ours.keys() & hub.files().keys()
@@ -244,8 +253,8 @@ def test_only_what_builds_wrote_is_removed_whatever_a_manifest_says(
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_a_dry_run_sends_nothing(built_sample: Path, built_next: Path, hub: WritableHub) -> None:
-    send(built_sample, hub)
+def test_a_dry_run_sends_nothing(built: Path, built_next: Path, hub: WritableHub) -> None:
+    send(built, hub)
     before, head = len(hub.requests), hub.sha()
     report = send(built_next, hub, dry_run=True)
     assert {request.method for request in hub.requests[before:]} <= {"GET", "HEAD"}
@@ -254,24 +263,24 @@ def test_a_dry_run_sends_nothing(built_sample: Path, built_next: Path, hub: Writ
     assert f"{sum(report.changes.to_send.values()):,} bytes" in text
     assert "~ README.md" in text
     assert all(f"- {path}" in text for path in report.changes.removed)
-    removed = published_files(built_sample).keys() - published_files(built_next).keys()
+    removed = published_files(built).keys() - published_files(built_next).keys()
     assert report.changes.removed.keys() == removed
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_a_dry_run_makes_no_repository(built_sample: Path, tmp_path: Path) -> None:
+def test_a_dry_run_makes_no_repository(built: Path, tmp_path: Path) -> None:
     with serve_writable(tmp_path / "hub", exists=False) as hub:
-        report = send(built_sample, hub, dry_run=True)
+        report = send(built, hub, dry_run=True)
         assert not hub.repository.exists
-        assert report.changes.added.keys() == published_files(built_sample).keys()
+        assert report.changes.added.keys() == published_files(built).keys()
         assert "would be gated first" in str(report)
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_a_branch_is_made_and_not_tagged(built_sample: Path, hub: WritableHub) -> None:
+def test_a_branch_is_made_and_not_tagged(built: Path, hub: WritableHub) -> None:
     main = hub.sha()
     for _ in range(2):
-        report = send(built_sample, hub, revision="trial")
+        report = send(built, hub, revision="trial")
     assert hub.sha("trial") == report.commit != main
     assert hub.sha() == main
     assert not hub.repository.tags
@@ -280,13 +289,13 @@ def test_a_branch_is_made_and_not_tagged(built_sample: Path, hub: WritableHub) -
 @pytest.mark.parametrize("revision", [None, "trial", "refs/pr", "refs/pr/1"])
 @pytest.mark.usefixtures("no_verify")
 def test_an_open_repository_is_gated_before_the_first_byte(
-    revision: str | None, built_sample: Path, hub: WritableHub
+    revision: str | None, built: Path, hub: WritableHub
 ) -> None:
     """What is on a branch or in a pull request is as open as the repository."""
     hub.repository.revisions["refs/pr/1"] = hub.repository.revisions["main"]
-    assert "would be gated first" in str(send(built_sample, hub, revision=revision, dry_run=True))
+    assert "would be gated first" in str(send(built, hub, revision=revision, dry_run=True))
     assert not hub.repository.settings
-    send(built_sample, hub, revision=revision, gated="manual")
+    send(built, hub, revision=revision, gated="manual")
     assert hub.repository.settings == {"gated": "manual"}
     writes = [r.path for r in hub.requests if r.method in ("POST", "PUT", "DELETE")]
     assert writes[0].endswith("/settings")
@@ -295,47 +304,45 @@ def test_an_open_repository_is_gated_before_the_first_byte(
 @pytest.mark.parametrize("revision", [None, "trial", "refs/pr"])
 @pytest.mark.usefixtures("no_verify")
 def test_nothing_is_sent_where_the_gate_cannot_be_shut(
-    revision: str | None, built_sample: Path, hub: WritableHub
+    revision: str | None, built: Path, hub: WritableHub
 ) -> None:
-    assert "only an owner can gate it" in refusal(built_sample, hub, token=READER, revision=revision)
+    assert "only an owner can gate it" in refusal(built, hub, token=READER, revision=revision)
     assert {r.method for r in hub.requests if not r.path.endswith("/settings")} <= {"GET", "HEAD"}
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_a_gate_that_is_shut_stays_as_it_is(built_sample: Path, hub: WritableHub) -> None:
+def test_a_gate_that_is_shut_stays_as_it_is(built: Path, hub: WritableHub) -> None:
     hub.repository.gate = TOKEN
-    send(built_sample, hub, gated="manual")
+    send(built, hub, gated="manual")
     assert not hub.asked("PUT", "/settings")
 
 
 @pytest.mark.parametrize("revision", ["", "  "])
-def test_a_revision_without_a_name_is_no_revision(
-    revision: str, built_sample: Path, hub: WritableHub, tmp_path: Path
-) -> None:
+def test_a_revision_without_a_name_is_no_revision(revision: str, built: Path, hub: WritableHub) -> None:
     with pytest.raises(ValueError, match="no name"):
-        send(built_sample, hub, revision=revision)
-    done = command(hub, tmp_path, str(built_sample), "--repo", REPO, "--revision", revision, token=TOKEN)
-    assert done.returncode == 2
+        send(built, hub, revision=revision)
+    done = CliRunner().invoke(main, ["publish", str(built), "--repo", REPO, "--revision", revision])
+    assert done.exit_code == 2
     assert not hub.requests
 
 
 @pytest.mark.usefixtures("no_verify")
 def test_a_visitor_opens_a_pull_request_and_goes_on_in_it(
-    built_sample: Path, built_next: Path, hub: WritableHub
+    built: Path, built_next: Path, hub: WritableHub
 ) -> None:
     hub.repository.gate = TOKEN
-    report = send(built_sample, hub, token=READER, revision="refs/pr")
+    report = send(built, hub, token=READER, revision="refs/pr")
     assert report.page.endswith("/discussions/1")
-    assert published_files(built_sample).items() <= hub.files("refs/pr/1").items()
+    assert published_files(built).items() <= hub.files("refs/pr/1").items()
     send(built_next, hub, revision="refs/pr/1")
     assert published_files(built_next).items() <= hub.files("refs/pr/1").items()
-    assert "no such branch or pull request" in refusal(built_sample, hub, revision="refs/pr/7")
+    assert "no such branch or pull request" in refusal(built, hub, revision="refs/pr/7")
     assert hub.repository.tags == set()
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_tags_do_not_move(built_sample: Path, built_next: Path, hub: WritableHub) -> None:
-    send(built_sample, hub)
+def test_tags_do_not_move(built: Path, built_next: Path, hub: WritableHub) -> None:
+    send(built, hub)
     assert "is a tag" in refusal(built_next, hub, revision=TAG)
     hub.repository.revisions["v99.1.0"] = hub.repository.revisions[TAG]
     hub.repository.tags.add("v99.1.0")
@@ -351,13 +358,13 @@ def edit(hub: WritableHub, path: str) -> bytes:
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_what_others_changed_is_named_and_kept(built_sample: Path, hub: WritableHub) -> None:
-    first = send(built_sample, hub)
+def test_what_others_changed_is_named_and_kept(built: Path, hub: WritableHub) -> None:
+    first = send(built, hub)
     shard = next(path for path in hub.files() if path.endswith(".parquet"))
     edited = {path: edit(hub, path) for path in ("README.md", shard)}
     hub.repository.commit_file("notes.txt", b"by people")
     head = hub.sha()
-    report = send(built_sample, hub)
+    report = send(built, hub)
     assert hub.sha() == head
     assert list(report.changes.kept) == ["README.md", shard]
     assert {"= README.md", f"= {shard}", "notes.txt"} <= {line.strip() for line in str(report).splitlines()}
@@ -366,24 +373,22 @@ def test_what_others_changed_is_named_and_kept(built_sample: Path, hub: Writable
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_what_others_changed_is_replaced_where_that_is_asked_for(
-    built_sample: Path, hub: WritableHub
-) -> None:
-    first = send(built_sample, hub)
+def test_what_others_changed_is_replaced_where_that_is_asked_for(built: Path, hub: WritableHub) -> None:
+    first = send(built, hub)
     shard = next(path for path in hub.files() if path.endswith(".parquet"))
     for path in ("README.md", shard):
         edit(hub, path)
-    report = send(built_sample, hub, overwrite=True)
+    report = send(built, hub, overwrite=True)
     assert list(report.changes.replaced) == ["README.md", shard]
-    assert published_files(built_sample).items() <= hub.files().items()
+    assert published_files(built).items() <= hub.files().items()
     assert hub.sha(TAG) == first.commit
 
 
 @pytest.mark.usefixtures("no_verify")
 def test_what_others_and_the_release_change_is_a_conflict(
-    built_sample: Path, built_next: Path, hub: WritableHub
+    built: Path, built_next: Path, hub: WritableHub
 ) -> None:
-    send(built_sample, hub)
+    send(built, hub)
     theirs = edit(hub, "README.md")
     before, head = len(hub.requests), hub.sha()
     message = refusal(built_next, hub)
@@ -397,28 +402,26 @@ def test_what_others_and_the_release_change_is_a_conflict(
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_a_card_that_was_there_first_is_not_written_over(built_sample: Path, hub: WritableHub) -> None:
+def test_a_card_that_was_there_first_is_not_written_over(built: Path, hub: WritableHub) -> None:
     hub.repository.commit_file("README.md", b"# by people")
-    assert "README.md" in refusal(built_sample, hub)
-    send(built_sample, hub, overwrite=True)
-    assert hub.files()["README.md"] == (built_sample / "README.md").read_bytes()
+    assert "README.md" in refusal(built, hub)
+    send(built, hub, overwrite=True)
+    assert hub.files()["README.md"] == (built / "README.md").read_bytes()
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_names_of_others_are_printed_escaped(built_sample: Path, hub: WritableHub) -> None:
+def test_names_of_others_are_printed_escaped(built: Path, hub: WritableHub) -> None:
     hub.repository.commit_file("\x1b]0;owned\x07.txt", b"by people")
-    report = str(send(built_sample, hub))
+    report = str(send(built, hub))
     assert "\x1b" not in report
     assert "\\x1b]0;owned" in report
 
 
 @pytest.mark.parametrize("path", ["ImageNet3D.py", "pose/train-00000-of-00001.parquet"])
 @pytest.mark.usefixtures("no_verify")
-def test_files_that_would_spoil_the_release_are_named(
-    path: str, built_sample: Path, hub: WritableHub
-) -> None:
+def test_files_that_would_spoil_the_release_are_named(path: str, built: Path, hub: WritableHub) -> None:
     hub.repository.commit_file(path, b"by people")
-    message = refusal(built_sample, hub)
+    message = refusal(built, hub)
     assert path in message
     assert "remove it there" in message
 
@@ -426,10 +429,10 @@ def test_files_that_would_spoil_the_release_are_named(
 @pytest.mark.usefixtures("no_verify")
 @pytest.mark.parametrize("data", [b"[", b"{}", b'{"files": []}', b'{"files": {"../up": {}}}', b"[" * 10**5])
 def test_a_damaged_manifest_of_the_repository_is_not_guessed_at(
-    data: bytes, built_sample: Path, hub: WritableHub
+    data: bytes, built: Path, hub: WritableHub
 ) -> None:
     hub.repository.commit_file(MANIFEST, data)
-    message = refusal(built_sample, hub)
+    message = refusal(built, hub)
     assert f"{MANIFEST} at main" in message
     assert "repository's history" in message
 
@@ -442,9 +445,9 @@ def test_categories_whose_ids_may_move_are_refused(hub: WritableHub, tmp_path: P
     assert "LATER_CATEGORIES" in message
 
 
-def test_a_folder_that_is_not_whole_is_refused(built_sample: Path, hub: WritableHub, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_whole_is_refused(built: Path, hub: WritableHub, tmp_path: Path) -> None:
     out = tmp_path / "ImageNet3D"
-    shutil.copytree(built_sample, out)
+    shutil.copytree(built, out)
     with (out / "README.md").open("ab") as card:
         card.write(b"more")
     message = refusal(out, hub)
@@ -464,9 +467,9 @@ def test_notes_stop_nothing(hub: WritableHub, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["README.md", "croissant.json"])
 @pytest.mark.usefixtures("no_verify")
 def test_a_card_that_changed_after_it_was_verified(
-    path: str, built_sample: Path, hub: WritableHub, tmp_path: Path
+    path: str, built: Path, hub: WritableHub, tmp_path: Path
 ) -> None:
-    out = shutil.copytree(built_sample, tmp_path / "ImageNet3D")
+    out = shutil.copytree(built, tmp_path / "ImageNet3D")
     (out / path).write_bytes((out / path).read_bytes() + b" ")
     assert "changed after it was verified" in refusal(out, hub)
 
@@ -474,22 +477,19 @@ def test_a_card_that_changed_after_it_was_verified(
 LAB = "lab/Poses"
 
 
-def test_a_lab_publishes_to_its_own_repository(built_sample: Path, tmp_path: Path) -> None:
+def test_a_lab_publishes_to_its_own_repository(built: Path, tmp_path: Path) -> None:
     """Its card loads its data, and what is there is verified by the manifest that was published."""
     with serve_writable(tmp_path / "hub", LAB, exists=False) as hub:
-        publish(built_sample, LAB, token=TOKEN, endpoint=hub.endpoint, workers=1)
+        publish(built, LAB, token=TOKEN, endpoint=hub.endpoint, workers=1)
         files = hub.files()
         card = files["README.md"].decode()
         assert f'load_dataset("{LAB}", "pose"' in card
         assert f'load_dataset("{REPO}"' not in card
         assert f"datasets/{LAB}" in files["croissant.json"].decode()
 
-        download = (
-            "from huggingface_hub import snapshot_download\n"
-            f"print(snapshot_download({LAB!r}, repo_type='dataset', local_dir={str(tmp_path / 'local')!r}))"
+        huggingface_hub.snapshot_download(
+            LAB, repo_type="dataset", local_dir=tmp_path / "local", endpoint=hub.endpoint, token=TOKEN
         )
-        environment = hub.environment(tmp_path / "home", TOKEN)
-        subprocess.run([sys.executable, "-c", download], env=environment, check=True, timeout=120)
     assert verify(tmp_path / "local", workers=1) == []
     with (tmp_path / "local" / "README.md").open("ab") as opened:
         opened.write(b"more")
@@ -497,42 +497,40 @@ def test_a_lab_publishes_to_its_own_repository(built_sample: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_the_benchmark_is_sent_where_it_is_asked_for(built_sample: Path, hub: WritableHub) -> None:
+def test_the_benchmark_is_sent_where_it_is_asked_for(built: Path, hub: WritableHub) -> None:
     """Also when the version has its tag: it is no part of that, and stays when the next is published."""
-    first = send(built_sample, hub)
+    first = send(built, hub)
     assert publication.BENCHMARK not in hub.files()
-    report = send(built_sample, hub, benchmark=True)
+    report = send(built, hub, benchmark=True)
     assert report.changes.to_send.keys() == {publication.BENCHMARK}
     source = (PROJECT / "dataset_card" / publication.BENCHMARK).read_bytes()
     assert hub.files()[publication.BENCHMARK] == source
     assert hub.sha(TAG) == first.commit != hub.sha()
-    assert not send(built_sample, hub).changes
+    assert not send(built, hub).changes
     assert hub.files()[publication.BENCHMARK] == source
 
 
-def test_a_machine_that_is_offline_is_told_at_once(
-    built_sample: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_that_is_offline_is_told_at_once(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repository, "PAUSES", ())
     paused = []
     monkeypatch.setattr(time, "sleep", paused.append)
     for dry_run in (True, False):
         with pytest.raises(PublishError, match=r"127\.0\.0\.1:9 cannot be reached"):
-            publish(built_sample, REPO, token=TOKEN, endpoint="http://127.0.0.1:9", dry_run=dry_run)
+            publish(built, REPO, token=TOKEN, endpoint="http://127.0.0.1:9", dry_run=dry_run)
     assert paused == []
 
 
 @pytest.mark.parametrize("version", ["9.9", "1.0.0\x1b]0;owned\x07", "v1.0.0", 1, None, ["1.0.0"]])
-def test_a_version_has_a_form(version: Any, built_sample: Path, hub: WritableHub, tmp_path: Path) -> None:
-    out = with_version(built_sample, tmp_path, version)
+def test_a_version_has_a_form(version: Any, built: Path, hub: WritableHub, tmp_path: Path) -> None:
+    out = with_version(built, tmp_path, version)
     with pytest.raises(DamagedError, match="version") as caught:
         send(out, hub)
     assert "\x1b" not in str(caught.value)
     assert not hub.requests
 
 
-def test_a_version_is_the_one_that_was_built(built_sample: Path, hub: WritableHub, tmp_path: Path) -> None:
-    message = refusal(with_version(built_sample, tmp_path, "9.9.9"), hub)
+def test_a_version_is_the_one_that_was_built(built: Path, hub: WritableHub, tmp_path: Path) -> None:
+    message = refusal(with_version(built, tmp_path, "9.9.9"), hub)
     assert "version_differs" in message
     assert not hub.repository.tags
 
@@ -547,10 +545,10 @@ def with_version(built: Path, folder: Path, version: Any) -> Path:
 
 @pytest.mark.usefixtures("no_verify")
 def test_a_file_that_changes_on_the_way_is_not_committed(
-    built_sample: Path, hub: WritableHub, tmp_path: Path
+    built: Path, hub: WritableHub, tmp_path: Path
 ) -> None:
     out = tmp_path / "ImageNet3D"
-    shutil.copytree(built_sample, out)
+    shutil.copytree(built, out)
     shard = next(out.glob("pose/*.parquet"))
 
     def change() -> None:
@@ -562,18 +560,18 @@ def test_a_file_that_changes_on_the_way_is_not_committed(
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_a_commit_that_lacks_a_file_is_not_tagged(built_sample: Path, hub: WritableHub) -> None:
+def test_a_commit_that_lacks_a_file_is_not_tagged(built: Path, hub: WritableHub) -> None:
     hub.repository.ignored = {"README.md"}
-    message = refusal(built_sample, hub)
+    message = refusal(built, hub)
     assert "README.md" in message
     assert ".gitignore" in message
     assert not hub.repository.tags
 
 
 def test_without_a_token_the_command_says_how_to_get_one(
-    built_sample: Path, hub: WritableHub, tmp_path: Path
+    built: Path, hub: WritableHub, tmp_path: Path
 ) -> None:
-    done = command(hub, tmp_path, str(built_sample), "--repo", REPO, token=None)
+    done = command(hub, tmp_path, str(built), "--repo", REPO, token=None)
     assert done.returncode == 1
     assert "there is no token" in done.stderr
     assert "hf auth login" in done.stderr
@@ -585,32 +583,32 @@ def test_without_a_token_the_command_says_how_to_get_one(
     ("token", "message"), [("hf_unknown", "does not accept this token"), (READER, "right to write")]
 )
 @pytest.mark.usefixtures("no_verify")
-def test_tokens_without_rights(token: str, message: str, built_sample: Path, hub: WritableHub) -> None:
+def test_tokens_without_rights(token: str, message: str, built: Path, hub: WritableHub) -> None:
     hub.repository.gate = TOKEN
-    text = refusal(built_sample, hub, token=token)
+    text = refusal(built, hub, token=token)
     assert message in text
     assert REPO in text
     assert not hub.asked("POST", COMMIT)
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_a_repository_that_cannot_be_made(built_sample: Path, tmp_path: Path) -> None:
+def test_a_repository_that_cannot_be_made(built: Path, tmp_path: Path) -> None:
     with serve_writable(tmp_path / "hub", "ccvl/Other", exists=False) as hub:
-        assert "right to write" in refusal(built_sample, hub)
-        assert "does not exist" in refusal(built_sample, hub, revision="refs/pr/1")
+        assert "right to write" in refusal(built, hub)
+        assert "does not exist" in refusal(built, hub, revision="refs/pr/1")
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_a_commit_made_meanwhile_is_kept(built_sample: Path, hub: WritableHub) -> None:
+def test_a_commit_made_meanwhile_is_kept(built: Path, hub: WritableHub) -> None:
     fault = Fault("POST", COMMIT, meanwhile=lambda: hub.repository.commit_file("notes.txt", b"quick"))
     hub.faults.append(fault)
-    message = refusal(built_sample, hub)
+    message = refusal(built, hub)
     assert "made a commit to main meanwhile" in message
     assert "run the same command again" in message
     assert "README.md" not in hub.files()
 
     sent = len(hub.asked("PUT", CONTENT))
-    send(built_sample, hub)
+    send(built, hub)
     assert len(hub.asked("PUT", CONTENT)) == sent
     assert hub.files()["notes.txt"] == b"quick"
 
@@ -627,18 +625,18 @@ def test_a_commit_made_meanwhile_is_kept(built_sample: Path, hub: WritableHub) -
 )
 @pytest.mark.usefixtures("no_verify")
 def test_the_hubs_refusals_say_what_to_do(
-    path: str, status: int, said: str, message: str, built_sample: Path, hub: WritableHub
+    path: str, status: int, said: str, message: str, built: Path, hub: WritableHub
 ) -> None:
     method = "PUT" if path in (CONTENT, "/settings") else "POST"
     hub.faults.append(Fault(method, path, times=1000, status=status, message=said))
-    text = refusal(built_sample, hub)
+    text = refusal(built, hub)
     assert message in text
     assert said in text
     assert hub.repository.tags == set()
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_passing_troubles_pass(built_sample: Path, hub: WritableHub) -> None:
+def test_passing_troubles_pass(built: Path, hub: WritableHub) -> None:
     hub.faults += [
         Fault("GET", "/whoami", status=503),
         Fault("GET", "/tree/"),
@@ -647,18 +645,18 @@ def test_passing_troubles_pass(built_sample: Path, hub: WritableHub) -> None:
         Fault("POST", COMMIT, status=504),
         Fault("POST", "/tag/"),
     ]
-    report = send(built_sample, hub)
+    report = send(built, hub)
     assert not any(fault.times for fault in hub.faults)
-    assert published_files(built_sample).items() <= hub.files().items()
+    assert published_files(built).items() <= hub.files().items()
     assert hub.sha(TAG) == report.commit
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_after_network_loss_only_what_is_missing_is_sent(built_sample: Path, hub: WritableHub) -> None:
-    shards = {path for path in published_files(built_sample) if path.endswith(".parquet")}
+def test_after_network_loss_only_what_is_missing_is_sent(built: Path, hub: WritableHub) -> None:
+    shards = {path for path in published_files(built) if path.endswith(".parquet")}
     lost = Fault("PUT", CONTENT, times=10_000)
     hub.faults += [Fault("PUT", CONTENT, times=5, meanwhile=lambda: None), lost]
-    message = refusal(built_sample, hub)
+    message = refusal(built, hub)
     assert "connection to the Hub was lost" in message
     assert "run the same command again to go on" in message
     arrived = {path.name for path in hub.repository.store.iterdir() if len(path.name) == 64}
@@ -666,7 +664,7 @@ def test_after_network_loss_only_what_is_missing_is_sent(built_sample: Path, hub
 
     lost.times = 0
     before = len(hub.requests)
-    send(built_sample, hub)
+    send(built, hub)
     sent = [r.path.rpartition("/")[2] for r in hub.requests[before:] if r.path.startswith("/storage/")]
     assert not arrived & set(sent)
     assert len(sent) == len(set(sent)) == len(shards) - len(arrived)
@@ -674,29 +672,27 @@ def test_after_network_loss_only_what_is_missing_is_sent(built_sample: Path, hub
 
 @pytest.mark.parametrize("status", [None, 500])
 @pytest.mark.usefixtures("no_verify")
-def test_a_commit_whose_answer_was_lost_is_found(
-    status: int | None, built_sample: Path, hub: WritableHub
-) -> None:
+def test_a_commit_whose_answer_was_lost_is_found(status: int | None, built: Path, hub: WritableHub) -> None:
     hub.faults.append(Fault("POST", COMMIT, status=status, late=True))
-    report = send(built_sample, hub)
+    report = send(built, hub)
     assert hub.sha() == hub.sha(TAG) == report.commit
     assert [commit.title for commit in hub.repository.commits] == ["initial", f"ImageNet3D {TAG[1:]}"]
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_a_pull_request_is_not_opened_twice(built_sample: Path, hub: WritableHub) -> None:
+def test_a_pull_request_is_not_opened_twice(built: Path, hub: WritableHub) -> None:
     hub.faults.append(Fault("POST", COMMIT, late=True))
-    assert "see whether the pull request has been made" in refusal(built_sample, hub, revision="refs/pr")
+    assert "see whether the pull request has been made" in refusal(built, hub, revision="refs/pr")
     assert "refs/pr/2" not in hub.repository.revisions
     assert len(hub.asked("POST", COMMIT)) == 1
 
 
 @pytest.mark.usefixtures("no_verify")
-def test_a_tag_that_failed_is_set_the_next_time(built_sample: Path, hub: WritableHub) -> None:
+def test_a_tag_that_failed_is_set_the_next_time(built: Path, hub: WritableHub) -> None:
     hub.faults.append(Fault("POST", "/tag/", times=4, status=500))
-    refusal(built_sample, hub)
+    refusal(built, hub)
     head = hub.sha()
-    report = send(built_sample, hub)
+    report = send(built, hub)
     assert hub.sha(TAG) == report.commit == head
     assert len(hub.asked("POST", COMMIT)) == 1
 
