@@ -66,17 +66,23 @@ def rasterize(points: ArrayLike, depth: ArrayLike, faces: ArrayLike, size: tuple
     nearness = np.zeros(height * width)  # 1 / depth is linear in the picture, depth itself is not
     ends = np.cumsum(drawing_costs(points, faces, size))
     cuts: list[int] = (
-        np.searchsorted(ends, np.arange(_BATCH, ends[-1], _BATCH)).tolist() if len(faces) else []
+        np.unique(np.searchsorted(ends, np.arange(_BATCH, ends[-1], _BATCH))).tolist() if len(faces) else []
     )
     for start, end in itertools.pairwise([0, *cuts, len(faces)]):
         face, row, first, count, left, right = _runs_of_pixels(points, depth, faces[start:end], size)
-        run, column = _concatenated_ranges(first, count)
-        share = (column + 0.5 - left[run, 0]) / (right[run, 0] - left[run, 0])
-        value = left[run, 1] + share * (right[run, 1] - left[run, 1])
-        pixel = row[run] * width + column
-        np.maximum.at(nearness, pixel, value)
-        nearest = value == nearness[pixel]
-        seen[pixel[nearest]] = start + face[run[nearest]]
+        drawn = count > 0
+        face, row, first, count, left, right = (a[drawn] for a in (face, row, first, count, left, right))
+        column = _concatenated_ranges(first, count)[1]
+        (x, value), (length, rise) = left.T, (right - left).T
+        share = column + 0.5
+        share -= np.repeat(x, count)
+        share /= np.repeat(length, count)
+        share *= np.repeat(rise, count)
+        share += np.repeat(value, count)
+        pixel = np.repeat(row * width, count) + column
+        np.maximum.at(nearness, pixel, share)
+        nearest = share == nearness[pixel]
+        seen[pixel[nearest]] = start + np.repeat(face, count)[nearest]
     with np.errstate(divide="ignore"):
         return Coverage(seen.reshape(height, width), (1 / nearness).reshape(height, width))
 
@@ -162,7 +168,7 @@ def render(
     offsets = np.ndindex(supersampling, supersampling)
     sums = np.zeros((height, width, 4), dtype=np.float32)
     for i, j in offsets:
-        sums += samples[seen[i::supersampling, j::supersampling]]
+        sums += samples.take(seen[i::supersampling, j::supersampling], axis=0)
     sums[..., :3] /= np.maximum(sums[..., 3:], 1)
     sums[..., 3] /= supersampling**2
     return np.rint(sums * 255).astype(np.uint8)

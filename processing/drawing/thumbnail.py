@@ -52,7 +52,7 @@ def thumbnail(mesh: Mesh, name: str) -> bytes:
     picture = PIL.Image.new("RGBA", (SIZE, SIZE), (*_BACKGROUND, 255))
     picture.alpha_composite(PIL.Image.fromarray(drawn))
     stream = io.BytesIO()
-    picture.convert("RGB").save(stream, "PNG", compress_level=9)
+    picture.convert("RGB").save(stream, "PNG")
     return stream.getvalue()
 
 

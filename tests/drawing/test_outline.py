@@ -1,13 +1,13 @@
 """A mesh in few lines: the silhouette is where the mesh is, and hidden edges are not drawn."""
 
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import trimesh
-from support import PROJECT
+from click.testing import CliRunner
 
+from processing.__main__ import main
 from processing.drawing.mesh import Mesh
 from processing.drawing.outline import MAX_EDGES, MAX_REGIONS, MAX_SILHOUETTE_POINTS, trace
 from processing.geometry import project
@@ -108,10 +108,8 @@ def test_names_the_extra_that_is_missing(monkeypatch):
         drawn(CUBE)
 
 
-@pytest.mark.slow  # a process without the extra
-def test_the_preview_names_it_before_it_begins(sample_folder, tmp_path):
-    code = "import sys; sys.modules['contourpy'] = None; from processing.__main__ import main; main()"
-    command = [sys.executable, "-c", code, "preview", str(sample_folder), str(tmp_path / "page.html")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
-    assert done.returncode == 2
-    assert "preview needs contourpy: pip install imagenet3d-datasets[demo]" in done.stderr
+def test_the_preview_names_it_before_it_begins(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "contourpy", None)
+    done = CliRunner().invoke(main, ["preview", str(tmp_path / "raw"), str(tmp_path / "page.html")])
+    assert done.exit_code == 2
+    assert "preview needs contourpy: pip install imagenet3d-datasets[demo]" in done.output
