@@ -224,7 +224,8 @@ class Built:
 
     def matching(self, pattern: str) -> list[str]:
         """The files that a pattern of the card finds."""
-        return [path for path in self.files() if re.fullmatch(glob_translate(pattern), path)]
+        found = re.compile(glob_translate(pattern))
+        return [path for path in self.files() if found.fullmatch(path)]
 
     def files_of(self, config: str, split: str) -> list[str]:
         """The files of a config's split that are there, views of pose included."""

@@ -4,6 +4,7 @@ A shard's files get their names when they are whole, and its marker is written a
 again continues where a build stopped.
 """
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,7 +176,7 @@ def _count_picture(
 class ShardWriter:
     """Writes one Parquet file, which gets its name from `finish`."""
 
-    def __init__(self, folder: Place, path: str, config: str, categories: Sequence[str]) -> None:
+    def __init__(self, folder: Place, path: str, config: str, categories: tuple[str, ...]) -> None:
         self._folder, self._path = folder, path
         self._schema = shard_schema(config, categories)
         repeated = config in TABLES
@@ -225,7 +226,8 @@ class ShardWriter:
         return WrittenFile(self._path, state.size, sha256, self._rows, self._table_bytes, state.tag)
 
 
-def shard_schema(config: str, categories: Sequence[str] = CATEGORIES) -> pa.Schema:
+@functools.lru_cache(64)
+def shard_schema(config: str, categories: tuple[str, ...] = CATEGORIES) -> pa.Schema:
     """The Arrow schema of a config's shards, with its features embedded for `load_dataset("parquet", …)`."""
     features = config_features(config, categories)
     described = json.dumps({"info": {"features": portable(features.to_dict())}})

@@ -4,9 +4,12 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import datasets
-from huggingface_hub import DatasetCard
+import yaml
+from huggingface_hub import DatasetCardData
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from processing.accounts import label_names
 from processing.built import CARD, CROISSANT, LEDGER, MANIFEST, RUN, SHARD_NAME, Built, finding_counts
@@ -110,7 +113,8 @@ def check_card(built: Built, seen: ShardFacts) -> Iterator[Problem]:
     """The card's YAML names the features, files and counts of every config, within the viewer's limits."""
     text = (built.folder / CARD).read_bytes()
     try:
-        card = DatasetCard(text.decode(), ignore_metadata_errors=False).data
+        block = REGEX_YAML_BLOCK.search(text.decode())
+        card = DatasetCardData(**(_yaml(block[2]) if block else {}))
         if not (listed := card.get("configs")):
             yield Problem(CARD, "card", "no YAML at its top, or no configs in it")
             return
@@ -136,6 +140,11 @@ def check_card(built: Built, seen: ShardFacts) -> Iterator[Problem]:
     written = {table for table in built.manifest.tables if built.manifest.paths_of(table)}
     for table in written - {table_of(config) for config in patterns}:
         yield Problem(CARD, "card", f"no config shows {table}")
+
+
+def _yaml(block: str) -> Any:
+    """What `yaml.safe_load` gives, in C where there is libyaml: a card is read in a tenth of the time."""
+    return yaml.load(block, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}  # noqa: S506 - both are safe
 
 
 def _check_split(where: str, files: Sequence[str], expected: int, seen: ShardFacts) -> Iterator[Problem]:
