@@ -46,6 +46,19 @@ def blocks_of(folder: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
+def streams_every_row_once(folder: Path) -> str:
+    """The card's lines that stream, and what must hold of what they give."""
+    (lines,) = (block for block in blocks_of(folder, "python") if "def mix(" in block)
+    count = sum(pq.read_metadata(path).num_rows for path in folder.glob("pose/train-*"))
+    return f"""{lines}
+rows = list(train)
+keys = [(row["image_id"], row["object_index"]) for row in rows]
+assert len(keys) == len(set(keys)) == {count}, len(keys)
+assert keys != sorted(keys)
+assert all(row["image"].size == (row["width"], row["height"]) for row in rows)
+"""
+
+
 class TestCode:
     def test_there_is_an_example_for_every_config(self, built_sample: Path) -> None:
         code = "".join(block for package in ("", *_FURTHER) for block in code_blocks(built_sample, package))
@@ -58,22 +71,6 @@ class TestCode:
             for folder in (PROJECT, built_sample)
         )
         assert of_card == of_readme
-
-    @pytest.mark.parametrize("version", ["newest", "3.6"])
-    def test_streams_every_row_once(
-        self, version: str, datasets3_python: Path, built_sample: Path, tmp_path: Path
-    ) -> None:
-        (lines,) = (block for block in blocks_of(built_sample, "python") if "def mix(" in block)
-        count = sum(pq.read_metadata(path).num_rows for path in built_sample.glob("pose/train-*"))
-        lines += f"""
-rows = list(train)
-keys = [(row["image_id"], row["object_index"]) for row in rows]
-assert len(keys) == len(set(keys)) == {count}, len(keys)
-assert keys != sorted(keys)
-assert all(row["image"].size == (row["width"], row["height"]) for row in rows)
-"""
-        python = sys.executable if version == "newest" else str(datasets3_python)
-        run_blocks(python, built_sample, tmp_path, [lines])
 
     @pytest.mark.parametrize("split", list(SPLITS))
     def test_names_no_split_that_is_not_there(self, split: str, tmp_path: Path) -> None:
@@ -115,17 +112,13 @@ assert all(row["image"].size == (row["width"], row["height"]) for row in rows)
                 np.testing.assert_allclose(found, of_geometry, atol=1e-12)
 
     def test_runs_with_the_newest_versions(self, built_sample: Path, tmp_path: Path) -> None:
-        run_blocks(sys.executable, built_sample, tmp_path, code_blocks(built_sample))
+        """And with the further packages that are there, in one process: to import them takes seconds."""
+        packages = ["", *(package for package in _FURTHER if find_spec(package))]
+        blocks = [block for package in packages for block in code_blocks(built_sample, package)]
+        run_blocks(sys.executable, built_sample, tmp_path, [*blocks, streams_every_row_once(built_sample)])
 
-    @pytest.mark.slow  # further packages take seconds to import
-    @pytest.mark.parametrize("package", _FURTHER)
-    def test_runs_with_further_packages(self, built_sample: Path, tmp_path: Path, package: str) -> None:
-        if find_spec(package) is None:
-            pytest.skip(f"no {package} in this environment")
-        run_blocks(sys.executable, built_sample, tmp_path, code_blocks(built_sample, package))
-
-    @pytest.mark.slow  # the same code in another environment
     def test_runs_with_the_oldest_versions(
         self, datasets3_python: Path, built_sample: Path, tmp_path: Path
     ) -> None:
-        run_blocks(str(datasets3_python), built_sample, tmp_path, code_blocks(built_sample))
+        blocks = [*code_blocks(built_sample), streams_every_row_once(built_sample)]
+        run_blocks(str(datasets3_python), built_sample, tmp_path, blocks)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import PROJECT
+from support.raw_tree import RawTreeWriter, an_object
 
 from ImageNet3D import ANGLES, CATEGORIES
 from processing.build.command import build
@@ -78,10 +79,8 @@ def statistics_of(angles: np.ndarray) -> Statistics:
     return statistics
 
 
-@pytest.mark.parametrize(
-    "backend", ["module://matplotlib_inline.backend_inline", "module://no.such", "TkAgg"]
-)
-def test_what_a_notebook_sets_is_not_heeded(backend: str, tmp_path: Path) -> None:
+def test_what_a_notebook_sets_is_not_heeded() -> None:
+    backend = "module://no.such"  # theirs is module://matplotlib_inline.backend_inline
     code = (
         "import sys, os, numpy as np\n"
         "from processing.card.plots import Statistics, draw_plots\n"
@@ -102,10 +101,18 @@ def test_figures_are_found_again_with_their_words(built_sample: Path) -> None:
     assert {figure.name: figure for figure in figures_in(built_sample)} == drawn
 
 
-def test_pictures_of_pose_are_counted_once(sample_folder: Path, tmp_path: Path) -> None:
-    build(str(sample_folder), tmp_path / "out", configs=["pose"], workers=1)
+@pytest.fixture
+def raw(tmp_path: Path) -> str:
+    """A tree of a few pictures, one with two objects."""
+    tree = RawTreeWriter().sound("bed", ("a", "b"), ("v", "w"))
+    return tree.annotation("bed", "a", an_object(), an_object()).folder(tmp_path / "raw")
+
+
+def test_pictures_of_pose_are_counted_once(raw: str, tmp_path: Path) -> None:
+    build(raw, tmp_path / "out", configs=["pose"], workers=1)
     tables = [pq.read_table(path, columns=["image_id"]) for path in tmp_path.glob("out/pose/*.parquet")]
     ids = {key for table in tables for key in table["image_id"].to_pylist()}
+    assert len(ids) < sum(map(len, tables))
     assert read_statistics(tmp_path / "out").sizes.total() == len(ids)
 
 
@@ -167,7 +174,7 @@ def test_colours_are_read_on_light_and_dark_pages() -> None:
     assert 1.05 / (ink + 0.05) > 4 < (ink + 0.05) / (dark + 0.05)
 
 
-def test_without_matplotlib_the_build_goes_on_and_says_so(sample_folder: Path, tmp_path: Path) -> None:
+def test_without_matplotlib_the_build_goes_on_and_says_so(raw: str, tmp_path: Path) -> None:
     """A stand-in for an environment without it: the import machinery finds none."""
     code = (
         "import sys, importlib.util as util\n"
@@ -177,7 +184,7 @@ def test_without_matplotlib_the_build_goes_on_and_says_so(sample_folder: Path, t
         "from processing.build.command import build\n"
         "print(build(sys.argv[1], sys.argv[2], configs=['pose'], workers=1))"
     )
-    command = [sys.executable, "-c", code, str(sample_folder), str(tmp_path / "out")]
+    command = [sys.executable, "-c", code, raw, str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
     assert done.returncode == 0, done.stderr
     assert "the card has no plots" in done.stdout
@@ -185,10 +192,10 @@ def test_without_matplotlib_the_build_goes_on_and_says_so(sample_folder: Path, t
     assert "figures/azimuth.svg" not in (tmp_path / "out/README.md").read_text("utf-8")
 
 
-def test_a_build_leaves_no_plots_of_an_earlier_one(sample_folder: Path, tmp_path: Path) -> None:
+def test_a_build_leaves_no_plots_of_an_earlier_one(raw: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    build(str(sample_folder), out, workers=1, configs=["pose"])
+    build(raw, out, workers=1, configs=["pose"])
     assert (out / "figures/azimuth.svg").exists()
     (out / "imagenet3d_manifest.json").unlink()  # it did not come to its end
-    build(str(sample_folder), out, workers=1, configs=["classification"])
+    build(raw, out, workers=1, configs=["classification"])
     assert {path.stem for path in (out / "figures").iterdir()} == {"camera", "picture-sizes"}
