@@ -15,9 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from support import PROJECT
 from support.object_store import ObjectStore, quickly_given_up
 
+from processing.__main__ import main
 from processing.runtime import store
 from processing.runtime.paths import PlaceError, StoreError, StorePath, place
 
@@ -317,20 +319,23 @@ class TestPlaces:
         assert str(caught.value).startswith(url)
         assert "\n" not in str(caught.value)
 
-    @pytest.mark.parametrize("command", [["build", "raw", "s3://bucket/out"], ["verify", "s3://bucket/out"]])
-    def test_the_missing_package_is_named(self, command: list[str]) -> None:
-        code = "import sys; sys.modules['s3fs'] = None; from processing.__main__ import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", code, *command], capture_output=True, text=True, cwd=PROJECT
-        )
-        assert done.returncode == 2
-        assert 'pip install "imagenet3d-datasets[s3]"' in done.stderr
-        assert "Traceback" not in done.stderr
+    def test_the_missing_package_is_named(self) -> None:
+        code = """if True:
+            import sys
+            sys.modules["s3fs"] = None
+            from click.testing import CliRunner
+            from processing.__main__ import main
+            for line in (["build", "raw", "s3://bucket/out"], ["verify", "s3://bucket/out"]):
+                done = CliRunner().invoke(main, line)
+                assert done.exit_code == 2 and isinstance(done.exception, SystemExit), done
+                assert 'pip install "imagenet3d-datasets[s3]"' in done.stderr, done.stderr
+        """
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
+        assert done.returncode == 0, done.stderr
 
     def test_publish_wants_a_folder_of_this_machine(self) -> None:
-        command = [sys.executable, "-m", "processing", "publish", "s3://bucket/out", "--repo", "a/b"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
-        assert done.returncode == 2
+        done = CliRunner().invoke(main, ["publish", "s3://bucket/out", "--repo", "a/b"])
+        assert done.exit_code == 2
         assert "copy it here first" in done.stderr
 
 
