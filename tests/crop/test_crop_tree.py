@@ -3,19 +3,19 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from support.raw_tree import RawTreeWriter, an_object
 
 import ImageNet3D
 from ImageNet3D import RawTree
+from processing.__main__ import main
 from processing.accounts import CROP_RULES, NAME_TOO_LONG
 from processing.crop.command import write_category, write_crop_tree
 from processing.crop.files import HIDDEN
@@ -354,15 +354,14 @@ def test_npz_is_what_numpy_writes(tmp_path):
 
 def test_command_line(sample_folder, tmp_path):
     def run(*arguments):
-        command = [sys.executable, "-m", "processing", "crop", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        return CliRunner().invoke(main, ["crop", *arguments, "--workers", "1"])
 
     out = str(tmp_path / "crops")
-    done = run(str(sample_folder), out, "--mode", "fit", "--size", "32x24", "--workers", "1")
-    assert done.returncode == 0, done.stderr
-    assert "status_bad" in done.stdout
+    done = run(str(sample_folder), out, "--mode", "fit", "--size", "32x24")
+    assert done.exit_code == 0, done.output
+    assert "status_bad" in done.output
     assert Image.open(next(Path(out).rglob("*.JPEG"))).size == (32, 24)
-    assert run(str(sample_folder), out, "--size", "32").returncode == 1
+    assert run(str(sample_folder), out, "--size", "32").exit_code == 1
     for size in ("0", "32x", "-3", "10x5000"):
-        assert run(str(sample_folder), out, "--size", size).returncode == 2
-    assert run(str(tmp_path / "nowhere"), str(tmp_path / "other")).returncode == 1
+        assert run(str(sample_folder), out, "--size", size).exit_code == 2
+    assert run(str(tmp_path / "nowhere"), str(tmp_path / "other")).exit_code == 1

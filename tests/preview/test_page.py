@@ -15,6 +15,7 @@ from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from support.browser import DESKTOP, PHONE, By, needs_chromium
+from support.processor import pace
 
 from processing.drawing.mesh import parse_mesh
 from processing.drawing.raster import rasterize
@@ -22,6 +23,7 @@ from processing.geometry import project
 from processing.preview import command as preview
 from processing.preview.cards import long_side
 from processing.preview.command import write_preview
+from processing.preview.selection import Selection
 
 pytestmark = needs_chromium
 
@@ -456,11 +458,12 @@ def with_objects(page: Path, count: int) -> str:
 def test_500_objects_open_in_two_seconds(chromium, real_zip, tmp_path, monkeypatch):
     """With real pictures, as large as such a page has them, and real meshes.
 
-    It is the processor time of the page's thread that counts, and the best of three: others may be at work on
-    the machine, and take caches and clock from the page.
+    It is the processor time of the page's thread that counts, and the best of up to three: others may be at
+    work on the machine, and take caches and clock from the page.
     """
     monkeypatch.setattr(preview, "long_side", lambda objects: long_side(500))
-    write_preview(str(real_zip), tmp_path / "page.html", 1)
+    some = "bicycle bottle bucket camera chair desk_lamp fire_truck keyboard piano pot sax train".split()
+    write_preview(str(real_zip), tmp_path / "page.html", 1, Selection(categories=tuple(some)))
     text = with_objects(tmp_path / "page.html", 500)
     assert text.count("<article ") >= 500
     (tmp_path / "many.html").write_text(text, "utf-8")
@@ -476,9 +479,10 @@ def test_500_objects_open_in_two_seconds(chromium, real_zip, tmp_path, monkeypat
             chromium.command("Performance.disable")
         return {figure["name"]: figure["value"] for figure in figures}["ThreadTime"]
 
-    seconds = min(opened() for _ in range(3))
+    allowed = 2 * pace()
+    seconds = next((found for found in (opened() for _ in range(3)) if found < allowed), allowed)
     assert chromium.js("performance.getEntriesByType('navigation')[0].loadEventEnd") > 0
-    assert 0.01 < seconds < 2
+    assert 0.01 < seconds < allowed
     assert len(chromium.shown) == text.count("<article ")
     chromium.js("document.getElementById('filter-category').value = 'bottle'")
     chromium.js("applyFilters()")

@@ -96,13 +96,13 @@ def test_simplifying_ends_for_any_mesh():
 def test_real_meshes_keep_their_shape(real_folder):
     """Of the few that are too large for the page."""
     overlaps = []
-    for path in sorted(real_folder.glob("*/CAD/*/*.off")):
+    for path in sorted(real_folder.glob("*/CAD/*/*.off"))[::4]:
         mesh = parse_mesh(path.read_bytes(), path.name)
         if len(mesh.faces) > MAX_FACES:
             middle = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2
             size = np.linalg.norm(np.ptp(mesh.vertices, axis=0))
             unit = Mesh((mesh.vertices - middle) / size, mesh.faces)
             overlaps.append(overlap(mask(simplified(unit, MAX_FACES)), mask(unit)))
-    assert len(overlaps) > 50
+    assert len(overlaps) > 12
     assert np.median(overlaps) > 0.99
     assert np.quantile(overlaps, 0.1) > 0.95
