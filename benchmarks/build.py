@@ -20,10 +20,9 @@ from pathlib import Path
 
 from benchmarks import inputs
 from benchmarks.environments import has
-from benchmarks.measuring import Setting, Table, Usage, alternate, command, median, ratio, whole
+from benchmarks.measuring import WORKERS, Setting, Table, Usage, alternate, command, median, ratio, whole
 
 PICTURES = 1000
-WORKERS = 2
 
 WHOLE = ("pose", "classification", "captions")
 
@@ -38,9 +37,12 @@ def tables(setting: Setting) -> list[Table]:
     out = setting.scratch / "out"
     calls = {
         "datasets": ("Arrow, then Parquet of pose", from_generator(raw, out)),
-        "build, pose": ("Parquet of pose", ours(raw, out, ("pose",))),
-        "build, whole pictures": ("Parquet of " + ", ".join(WHOLE), ours(raw, out, WHOLE)),
-        "build, all": ("these and 512 x 512 crops", ours(raw, out, (*WHOLE, "object_centric"))),
+        "build, pose": ("Parquet of pose", ours(raw, out, ("pose",), setting.workers)),
+        "build, whole pictures": ("Parquet of " + ", ".join(WHOLE), ours(raw, out, WHOLE, setting.workers)),
+        "build, all": (
+            "these and 512 x 512 crops",
+            ours(raw, out, (*WHOLE, "object_centric"), setting.workers),
+        ),
         "tar": ("the tree as it is", tar(raw, out)),
     }
     if has("webdataset"):
@@ -81,13 +83,13 @@ def tar(raw: str, out: Path) -> list[str]:
     return [shutil.which("tar") or "tar", "cf", str(out / "tree.tar"), "-C", raw, "."]
 
 
-def ours(raw: str, out: Path, configs: Sequence[str]) -> list[str]:
+def ours(raw: str, out: Path, configs: Sequence[str], workers: int) -> list[str]:
     """The command, the card and its figures included."""
     possible = [c for c in configs if c != "captions" or (Path(raw) / "captions").is_dir()]
     options = [f"--config={config}" for config in possible]
     return [
         *(sys.executable, "-m", "processing", "build", raw, str(out / "built")),
-        *(*options, f"--workers={WORKERS}"),
+        *(*options, f"--workers={workers}"),
     ]
 
 

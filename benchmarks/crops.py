@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks import inputs
-from benchmarks.build import PICTURES, WORKERS, plain
+from benchmarks.build import PICTURES, plain
 from benchmarks.environments import has
 from benchmarks.measuring import Setting, Table, Usage, alternate, command, median, ratio, whole
 
@@ -35,7 +35,7 @@ def tables(setting: Setting) -> list[Table]:
         "s of processor time",
         "objects",
     )
-    table = Table("crops", f"Crops of 512 pixels, {WORKERS} workers", head)
+    table = Table("crops", f"Crops of 512 pixels, {setting.workers} workers", head)
     if not has("opencv-python-headless"):
         table.notes.append("Not measured: the plain way needs OpenCV (the extra `benchmarks`).")
         return [table]
@@ -69,20 +69,20 @@ def measure(raw: str, mode: str, setting: Setting) -> dict[str, list[tuple[Usage
 
     def once(way: str) -> tuple[Usage, int]:
         out = setting.scratch / f"{mode}-{next(numbers)}-{way}"
-        used = whole(ways[way](raw, out, mode))
+        used = whole(ways[way](raw, out, mode, setting.workers))
         return used, sum(1 for _ in out.glob("*/annotations/*/*.npz"))
 
     return alternate({way: partial(once, way) for way in ways}, setting)
 
 
-def _plain(raw: str, out: Path, mode: str) -> list[str]:
-    return plain("crops", raw, out, f"--mode={mode}")
+def _plain(raw: str, out: Path, mode: str, workers: int) -> list[str]:
+    return plain("crops", raw, out, f"--mode={mode}")  # always with two
 
 
-def _ours(raw: str, out: Path, mode: str) -> list[str]:
+def _ours(raw: str, out: Path, mode: str, workers: int) -> list[str]:
     return [
         *(sys.executable, "-m", "processing", "crop", raw, str(out)),
-        *(f"--mode={mode}", f"--workers={WORKERS}"),
+        *(f"--mode={mode}", f"--workers={workers}"),
     ]
 
 

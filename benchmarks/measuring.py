@@ -21,6 +21,8 @@ from typing import Any
 import psutil
 from tabulate import tabulate
 
+WORKERS = 2
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -39,6 +41,11 @@ class Setting:
     captions: str | None = None
     quick: bool = False
     rounds: int = 3
+
+    @property
+    def workers(self) -> int:
+        """Processes of a command of ours; each imports for seconds what a smoke test is not about."""
+        return 1 if self.quick else WORKERS
 
 
 @dataclass
@@ -109,7 +116,9 @@ class Usage:
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Usage:
     """Call a function in a new process, looking at the memory twenty times a second."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    context = get_context("forkserver")  # where what the function needs is imported once
+    context.set_forkserver_preload([function.__module__])
+    with ProcessPoolExecutor(1, context) as pool:
         pid = pool.submit(os.getpid).result()
         call = pool.submit(_timed, function, arguments)
         peak = 0

@@ -22,7 +22,7 @@ def tables_of(benchmark: str, raw: Path, tmp_path: Path) -> dict[str, list[list[
     done = subprocess.run(
         [sys.executable, *command],
         cwd=PROJECT,
-        env={**os.environ, **WITH_TORCH},
+        env={**os.environ, **(WITH_TORCH if benchmark == "streaming" else {})},
         capture_output=True,
         text=True,
     )
@@ -62,7 +62,7 @@ def test_growth(sample_folder: Path, tmp_path: Path) -> None:
     ways = ["tar", "build, pose", "datasets", "build, whole pictures", "verify"]
     assert [row[2] for row in tables["growth"]] == ways
     assert all(row[4] == 1 for row in tables["growth"] if row[2] == "tar")
-    assert [row[0] for row in tables["names"]] == [1_000, 10_000]
+    assert [row[0] for row in tables["names"]] == [1_000]
 
 
 def test_streaming(sample_folder: Path, tmp_path: Path) -> None:
