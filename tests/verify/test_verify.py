@@ -231,7 +231,7 @@ class TestFiles:
     def test_one_flipped_bit(self, out: Path) -> None:
         generator = random.Random(3)
         paths = sorted(out.glob("*/*.parquet"))
-        for _ in range(12):
+        for _ in range(6):
             path = generator.choice(paths)
             data = path.read_bytes()
             path.write_bytes(flipped(data, generator.randrange(len(data)), generator.randrange(8)))
@@ -558,7 +558,7 @@ class TestReferences:
         assert codes(out) == set()
         assert codes(out, release) == {"raw_value"}
 
-    @pytest.mark.parametrize("configs", [["cad"], ["categories"], ["cad", "categories"], ["captions", "cad"]])
+    @pytest.mark.parametrize("configs", [["categories"], ["captions", "cad"]])
     def test_some_configs(self, configs: list[str], release: Path, tmp_path: Path) -> None:
         build(str(release), tmp_path / "out", configs=configs, workers=1)
         assert verify(tmp_path / "out", str(release), workers=1) == []
