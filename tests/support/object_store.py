@@ -83,19 +83,24 @@ class ObjectStore:
     requests: list[Request] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     latency: float = 0.0  # seconds, before each answer
-    waiting: int = 0  # requests that are being held for so long
+    gathered: tuple[int, str] = (0, "")  # how many requests of a pattern, see `gather`
+    waiting: int = 0  # requests of that pattern that are being held
     most_waiting: int = 0  # at any moment
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def bucket(self) -> str:
         """A new bucket's name; what was counted and what was to fail is forgotten."""
         self.latency = 0.0
-        self.most_waiting = 0
+        self.gather(0)
         self.faults.clear()
         name = f"test-{uuid.uuid4().hex[:12]}"
         self.fs.mkdir(name)
         self.requests.clear()
         return name
+
+    def gather(self, count: int, key: str = "") -> None:
+        """Hold requests whose key matches a pattern until so many have come, for half a minute at most."""
+        self.gathered, self.most_waiting = (count, key), 0
 
     @property
     def fs(self) -> fsspec.AbstractFileSystem:
@@ -131,11 +136,8 @@ class _Front:
         with store.lock:
             store.requests.append(request)
             fault = next((fault for fault in store.faults if fault.strikes(request)), None)
-            store.waiting += 1
-            store.most_waiting = max(store.waiting, store.most_waiting)
         time.sleep(store.latency)
-        with store.lock:
-            store.waiting -= 1
+        self._wait_for_others(request)
         if fault and fault.kind != "cut":
             # The body is read, or what is left of it would be taken for the next request.
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -154,6 +156,20 @@ class _Front:
         body = b"".join(self._application(environ, start))
         request.sent = 0 if request.method == "HEAD" else len(body)
         return self._broken_off(environ, [body[: len(body) // 2]]) if fault else [body]
+
+    def _wait_for_others(self, request: Request) -> None:
+        store = self._store
+        count, pattern = store.gathered
+        if not count or not re.search(pattern, request.key):
+            return
+        with store.lock:
+            store.waiting += 1
+            store.most_waiting = max(store.waiting, store.most_waiting)
+        end = time.monotonic() + 30
+        while store.most_waiting < count and time.monotonic() < end:
+            time.sleep(0.005)
+        with store.lock:
+            store.waiting -= 1
 
     @staticmethod
     def _broken_off(environ: dict[str, Any], parts: list[bytes]) -> Iterator[bytes]:
