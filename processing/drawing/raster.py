@@ -193,8 +193,9 @@ def _runs_of_pixels(
     top, middle, bottom = np.moveaxis(np.take_along_axis(corners, downwards[..., None], axis=1), 1, 0)
 
     first_row, end_row = (_first_centre(corner[:, 1], height) for corner in (top, bottom))
-    face, row = _concatenated_ranges(first_row, end_row - first_row)
-    top, middle, bottom = top[face], middle[face], bottom[face]
+    rows = end_row - first_row
+    face, row = _concatenated_ranges(first_row, rows)
+    top, middle, bottom = (np.repeat(corner, rows, axis=0) for corner in (top, middle, bottom))
     y = row + 0.5
     # Above the middle corner the short side is top-middle, below it middle-bottom: an edge that y crosses.
     above = (y < middle[:, 1])[:, None]
