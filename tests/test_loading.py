@@ -137,95 +137,42 @@ def test_references_are_not_empty(real_rows: Any, sample_rows: Any) -> None:
         assert ("open_vocab_unknown", "train") not in tables
 
 
-def test_builder_reads_the_zip(real_zip: Path, real_rows: Any, tmp_path: Path) -> None:
-    check_way("builder", str(real_zip), real_rows, tmp_path, captions=SHARED)
+@pytest.fixture(params=["newest", "3.6"])
+def python(request: pytest.FixtureRequest) -> Path | str:
+    """Interpreters with the newest `datasets` and with 3.6."""
+    return sys.executable if request.param == "newest" else request.getfixturevalue("datasets3_python")
 
 
-def test_builder_reads_the_folder(real_folder: Path, real_rows: Any, tmp_path: Path) -> None:
-    check_way("builder", str(real_folder), real_rows, tmp_path, captions=SHARED)
+@pytest.fixture
+def from_raw(python: Path | str) -> str:
+    """How that one reads the raw release: 3.6 runs the file as a script."""
+    return "builder" if python == sys.executable else "script"
 
 
-def test_builder_reads_the_synthetic_tree(sample_folder: Path, sample_rows: Any, tmp_path: Path) -> None:
-    check_way("builder", str(sample_folder), sample_rows, tmp_path)
+ALL = (*CONFIGS, "cad", "categories")
 
 
-def test_built_shards_of_the_real_sample(built_real: Path, real_rows: Any, tmp_path: Path) -> None:
-    check_way("load_dataset", str(built_real), real_rows, tmp_path)
+def test_raw_zip(real_zip: Path, real_rows: Any, tmp_path: Path, python: Path | str, from_raw: str) -> None:
+    check_way(from_raw, str(real_zip), real_rows, tmp_path, python=python, captions=SHARED)
 
 
-def test_built_shards_of_the_synthetic_tree(built_sample: Path, sample_rows: Any, tmp_path: Path) -> None:
-    check_way("load_dataset", str(built_sample), sample_rows, tmp_path)
+def test_raw_folder(
+    sample_folder: Path, sample_rows: Any, tmp_path: Path, python: Path | str, from_raw: str
+) -> None:
+    check_way(from_raw, str(sample_folder), sample_rows, tmp_path, python=python)
 
 
-def test_hub(built_real: Path, real_rows: Any, tmp_path: Path) -> None:
+def test_shards(
+    built_sample: Path, sample_rows: Any, sample_references: Any, tmp_path: Path, python: Path | str
+) -> None:
+    expected = sample_rows | sample_references
+    check_way("load_dataset", str(built_sample), expected, tmp_path, python=python, configs=ALL)
+
+
+def test_hub(
+    built_real: Path, real_rows: Any, real_references: Any, tmp_path: Path, python: Path | str
+) -> None:
+    expected = real_rows | real_references
     with serve(built_real) as hub:
-        check_way(
-            "load_dataset", "ccvl/ImageNet3D", real_rows, tmp_path, env=hub.environment(tmp_path / "hub")
-        )
-
-
-def test_hub_with_datasets_3(
-    built_real: Path, real_rows: Any, tmp_path: Path, datasets3_python: Path
-) -> None:
-    with serve(built_real) as hub:
-        env = hub.environment(tmp_path / "hub")
-        check_way("load_dataset", "ccvl/ImageNet3D", real_rows, tmp_path, python=datasets3_python, env=env)
-
-
-def test_built_shards_with_datasets_3(
-    built_real: Path, real_rows: Any, tmp_path: Path, datasets3_python: Path
-) -> None:
-    check_way("load_dataset", str(built_real), real_rows, tmp_path, python=datasets3_python)
-
-
-def test_synthetic_shards_with_datasets_3(
-    built_sample: Path, sample_rows: Any, tmp_path: Path, datasets3_python: Path
-) -> None:
-    check_way("load_dataset", str(built_sample), sample_rows, tmp_path, python=datasets3_python)
-
-
-REFERENCES = ("cad", "categories")
-
-
-def test_meshes_and_categories_of_the_hub(built_real: Path, real_references: Any, tmp_path: Path) -> None:
-    with serve(built_real) as hub:
-        env = hub.environment(tmp_path / "hub")
-        check_way("load_dataset", "ccvl/ImageNet3D", real_references, tmp_path, env=env, configs=REFERENCES)
-
-
-def test_meshes_and_categories_of_the_hub_with_datasets_3(
-    built_real: Path, real_references: Any, tmp_path: Path, datasets3_python: Path
-) -> None:
-    options = {"python": datasets3_python, "configs": REFERENCES}
-    with serve(built_real) as hub:
-        env = hub.environment(tmp_path / "hub")
-        check_way("load_dataset", "ccvl/ImageNet3D", real_references, tmp_path, env=env, **options)
-
-
-def test_meshes_and_categories_of_the_synthetic_tree(
-    built_sample: Path, sample_references: Any, tmp_path: Path
-) -> None:
-    check_way("load_dataset", str(built_sample), sample_references, tmp_path, configs=REFERENCES)
-
-
-def test_meshes_and_categories_of_the_synthetic_tree_with_datasets_3(
-    built_sample: Path, sample_references: Any, tmp_path: Path, datasets3_python: Path
-) -> None:
-    options = {"python": datasets3_python, "configs": REFERENCES}
-    check_way("load_dataset", str(built_sample), sample_references, tmp_path, **options)
-
-
-def test_script_reads_the_zip(real_zip: Path, real_rows: Any, tmp_path: Path, datasets3_python: Path) -> None:
-    check_way("script", str(real_zip), real_rows, tmp_path, python=datasets3_python, captions=SHARED)
-
-
-def test_script_reads_the_folder(
-    real_folder: Path, real_rows: Any, tmp_path: Path, datasets3_python: Path
-) -> None:
-    check_way("script", str(real_folder), real_rows, tmp_path, python=datasets3_python, captions=SHARED)
-
-
-def test_script_reads_the_synthetic_tree(
-    sample_folder: Path, sample_rows: Any, tmp_path: Path, datasets3_python: Path
-) -> None:
-    check_way("script", str(sample_folder), sample_rows, tmp_path, python=datasets3_python)
+        options = {"python": python, "configs": ALL, "env": hub.environment(tmp_path / "hub")}
+        check_way("load_dataset", "ccvl/ImageNet3D", expected, tmp_path, **options)

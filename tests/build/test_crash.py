@@ -31,7 +31,7 @@ from processing.runtime.tasks import Task
 
 pytestmark = pytest.mark.slow
 
-SIZE = "100KB"
+SIZE = "60KB"
 MOMENTS = 5
 TWO_WORKERS = 2  # of these, with worker processes, which take longer to start
 
@@ -51,13 +51,13 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> RawTreeWriter:
     scratch = tmp_path_factory.mktemp("scratch") / "picture"
     writer = RawTreeWriter()
     for place, category in enumerate(("bed", "ax", "kettle", "chair")):
-        stems = [f"n{i:02d}" for i in range(40)]
-        writer.sound(category, tuple(stems[:30]), tuple(stems[30:]))
+        stems = [f"n{i:02d}" for i in range(20)]
+        writer.sound(category, tuple(stems[:15]), tuple(stems[15:]))
         for i, stem in enumerate(stems):
             writer.picture(category, stem, noise(100 * place + i, scratch))
-            if i % 20:  # without a status there is no crop, which would take most of the time
+            if i % 10:  # without a status there is no crop, which would take most of the time
                 writer.annotation(category, stem, an_object(category, object_status=...))
-    return writer.captions({f"bed/n{i:02d}": f"bed {i}" for i in range(0, 40, 2)})
+    return writer.captions({f"bed/n{i:02d}": f"bed {i}" for i in range(0, 20, 2)})
 
 
 @pytest.fixture(scope="module")
@@ -286,8 +286,10 @@ except BaseException:
 """
 
 
-@pytest.mark.parametrize("python", [sys.executable, *OTHER_PYTHONS])
-@pytest.mark.parametrize("moment", ["deleted", "imported"])
+@pytest.mark.parametrize(
+    ("python", "moment"),
+    [(sys.executable, "imported"), *((python, "deleted") for python in (sys.executable, *OTHER_PYTHONS))],
+)
 def test_ctrl_c_at_an_odd_moment(raw: str, tmp_path: Path, python: str, moment: str) -> None:
     (tmp_path / "script.py").write_text(ODD_MOMENTS)
     (tmp_path / "drops_it.py").write_text(DROPS_IT)
@@ -431,8 +433,8 @@ class TestChanged:
 
     def test_input_while_it_is_read(self, tree: RawTreeWriter, tmp_path: Path) -> None:
         raw = Path(tree.folder(tmp_path / "raw"))
-        picture = next(raw.glob("*/images/bed/n39.JPEG"))
-        changed = next(raw.glob("*/images/bed/n38.JPEG")).read_bytes()
+        picture = next(raw.glob("*/images/bed/n19.JPEG"))
+        changed = next(raw.glob("*/images/bed/n18.JPEG")).read_bytes()
         change = functools.partial(picture.write_bytes, changed)
         with after_eight_shards(change), pytest.raises(BuildError, match="changed while"):
             build(str(raw), tmp_path / "out", workers=1, shard_size=SIZE)
@@ -440,9 +442,7 @@ class TestChanged:
         build(str(raw), tmp_path / "out", workers=1, shard_size=SIZE)
         assert published(tmp_path / "out") == fresh(str(raw), tmp_path)
 
-    @pytest.mark.parametrize(
-        "option", [{"seed": 1}, {"shard_size": "150KB"}, {"configs": ["classification"]}]
-    )
+    @pytest.mark.parametrize("option", [{"seed": 1}, {"shard_size": "90KB"}, {"configs": ["classification"]}])
     def test_option(self, raw: str, begun: Path, tmp_path: Path, option: dict[str, Any]) -> None:
         build(raw, begun, workers=1, **{"shard_size": SIZE, **option})
         assert published(begun) == fresh(raw, tmp_path, **option)
