@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -40,9 +41,9 @@ if find_spec("torch"):
 
 @pytest.fixture(scope="session")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A built release of 800 synthetic pictures: enough to learn from."""
+    """A built release of 240 synthetic pictures: enough to learn from."""
     folder = tmp_path_factory.mktemp("large")
-    write_sample(folder / "raw", categories=8, images_per_category=100)
+    write_sample(folder / "raw", categories=4, images_per_category=60)
     build(str(folder / "raw"), folder / "ImageNet3D", configs=("object_centric",), workers=2)
     return folder / "ImageNet3D"
 
@@ -100,8 +101,13 @@ def accuracy(out: Path, dataset: Path) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_help_shows_every_default(recipe: str, tmp_path: Path) -> None:
-    text = run([sys.executable, str(EXAMPLES / f"{recipe}.py"), "--help"], tmp_path)
+def test_help_shows_every_default(
+    recipe: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{recipe}.py", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_path(str(EXAMPLES / f"{recipe}.py"), run_name="__main__")
+    text = capsys.readouterr().out
     options = re.findall(r"^  --([a-z-]+)", text, re.MULTILINE)
     assert {"config", "workers"} <= set(options)
     assert len(re.findall(r"\(default:", text)) == len(options)
@@ -220,13 +226,13 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
 # The recipes
 # --------------------------------------------------------------------------------------------------------
 
-TRAINING = ("--size", 48, "--epochs", 12, "--batch-size", 32, "--lr", "2e-3")
+TRAINING = ("--size", 48, "--epochs", 20, "--batch-size", 16, "--lr", "2e-3")
 QUICK = ("--size", 24, "--epochs", 3, "--batch-size", 8)
 
 
 @pytest.mark.slow
 class TestLearning:
-    """From random weights, on 800 synthetic pictures; some 60 s of a core each."""
+    """From random weights, on 240 synthetic pictures; some 15 s of a core each."""
 
     def test_pose(self, release: Path, tmp_path: Path) -> None:
         run(command("pose", release, tmp_path / "run", *TRAINING), tmp_path)
@@ -236,22 +242,21 @@ class TestLearning:
         run(command("pose_and_class", release, tmp_path / "run", *TRAINING), tmp_path)
         report = evaluate(tmp_path / "run" / "predictions.parquet", release, "object_centric")
         assert report.overall.accuracy["π/6"] > chance(tmp_path / "run", release) + 0.15
-        assert report.overall.joint.classification > 0.4  # of eight categories
+        assert report.overall.joint.classification > 0.6  # of four categories
         assert report.overall.joint.accuracy["π/6"] > 0.15
 
 
 @pytest.fixture(scope="module")
-def undisturbed(built_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
+def undisturbed(built_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
     folder = tmp_path_factory.mktemp("undisturbed")
     run(command("pose", built_sample, folder / "run", *QUICK), folder)
-    return predictions(folder / "run")
+    return folder / "run"
 
 
 @pytest.mark.slow
 class TestResuming:
-    def test_killed_after_an_epoch(
-        self, built_sample: Path, tmp_path: Path, undisturbed: dict[str, list]
-    ) -> None:
+    def test_killed_after_an_epoch(self, built_sample: Path, tmp_path: Path, undisturbed: Path) -> None:
         words = command("pose", built_sample, tmp_path / "run", *QUICK)
         process = subprocess.Popen(words, env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
         for line in process.stdout:
@@ -260,11 +265,10 @@ class TestResuming:
                 break
         process.communicate()
         assert re.match(r"going on after epoch [12]\n", run(words, tmp_path))
-        assert predictions(tmp_path / "run") == undisturbed
+        assert predictions(tmp_path / "run") == predictions(undisturbed)
 
-    def test_another_option_is_refused(self, built_sample: Path, tmp_path: Path) -> None:
-        run(command("pose", built_sample, tmp_path / "run", *QUICK, "--epochs", 1), tmp_path)
-        other = command("pose", built_sample, tmp_path / "run", *QUICK, "--epochs", 1, "--lr", "0.5")
+    def test_another_option_is_refused(self, built_sample: Path, tmp_path: Path, undisturbed: Path) -> None:
+        other = command("pose", built_sample, undisturbed, *QUICK, "--lr", "0.5")
         done = subprocess.run(other, env=environment(tmp_path), capture_output=True, text=True, timeout=300)
         assert done.returncode == 1
         assert "is of lr 0.001, not 0.5: remove it, or name another --out" in done.stderr
