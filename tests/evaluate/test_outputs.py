@@ -11,9 +11,11 @@ from types import ModuleType
 import pytest
 import yaml
 from support.hub import serve
+from support.raw_tree import RawTreeWriter
 from support.scored import command, perfect, write
 
 import ImageNet3D
+from processing.build.command import build
 from processing.evaluate.leaderboard import TASKS
 
 pytestmark = pytest.mark.slow
@@ -151,9 +153,11 @@ def test_the_dataset_s_side_names_the_same_tasks():
     assert {config for config, _ in tasks.values()} <= set(TASKS)
 
 
-def test_the_hub_is_asked_for_the_commit(built_sample, tmp_path):
+def test_the_hub_is_asked_for_the_commit(tmp_path):
+    tree = RawTreeWriter().sound("bed", ("a", "b"), ("v", "w")).sound("car", ("a", "b"), ("v", "w"))
+    build(tree.folder(tmp_path / "raw"), tmp_path / "built", configs=["pose", "object_centric"], workers=1)
     # In a process of its own: huggingface_hub reads where the Hub is when it is imported.
-    with serve(built_sample) as hub:
+    with serve(tmp_path / "built") as hub:
         done = subprocess.run(
             [sys.executable, "-c", _SCORE_FROM_THE_HUB],
             env=hub.environment(tmp_path / "cache") | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")},

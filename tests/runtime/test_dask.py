@@ -90,9 +90,9 @@ def cluster(s3: ObjectStore) -> Iterator["distributed.LocalCluster"]:
 
 @pytest.fixture
 def address(cluster: "distributed.LocalCluster") -> str:
-    """Of the cluster, whose two workers are there, whatever became of others before."""
+    """Of the cluster, with at least two workers, whatever became of others before."""
     with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
-        wait_for(lambda: len(client.scheduler_info()["workers"]) == 2)
+        wait_for(lambda: len(client.scheduler_info()["workers"]) >= 2)
     return cluster.scheduler_address
 
 
@@ -303,6 +303,7 @@ class TestWorkers:
             for pid in stopped:
                 with suppress(ProcessLookupError):  # its nanny has ended it
                     os.kill(pid, signal.SIGCONT)
+            # In case its nanny has not replaced it.
             cluster.scale(len(cluster.worker_spec) + len(stopped))
         wait_for(lambda: not processes_at_work(out))
         assert files_of(out) == files_of(built)
@@ -530,8 +531,9 @@ class TestCommandLine:
         assert errors.splitlines() == ["Error: interrupted; run the same command again to go on"]
         assert process.returncode == 1
         with distributed.Client(address, set_as_default=False) as client:
+            workers = set(client.nthreads())
             wait_for(lambda: not any(client.processing().values()))
-            assert len(client.nthreads()) == 2
+            assert workers <= set(client.nthreads())
         assert not (out / "README.md").exists()
         build(raw, out, scheduler=address, **OPTIONS)
         assert files_of(out) == files_of(built)
