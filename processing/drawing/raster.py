@@ -73,15 +73,15 @@ def rasterize(points: ArrayLike, depth: ArrayLike, faces: ArrayLike, size: tuple
         drawn = count > 0
         face, row, first, count, left, right = (a[drawn] for a in (face, row, first, count, left, right))
         column = _concatenated_ranges(first, count)[1]
-        (x, value), (length, rise) = left.T, (right - left).T
-        share = column + 0.5
-        share -= np.repeat(x, count)
-        share /= np.repeat(length, count)
-        share *= np.repeat(rise, count)
-        share += np.repeat(value, count)
+        (x, at_left), (length, rise) = left.T, (right - left).T
+        value = column + 0.5  # becomes 1 / depth there, in place: half the time goes into new arrays
+        value -= np.repeat(x, count)
+        value /= np.repeat(length, count)
+        value *= np.repeat(rise, count)
+        value += np.repeat(at_left, count)
         pixel = np.repeat(row * width, count) + column
-        np.maximum.at(nearness, pixel, share)
-        nearest = share == nearness[pixel]
+        np.maximum.at(nearness, pixel, value)
+        nearest = value == nearness[pixel]
         seen[pixel[nearest]] = start + np.repeat(face, count)[nearest]
     with np.errstate(divide="ignore"):
         return Coverage(seen.reshape(height, width), (1 / nearness).reshape(height, width))

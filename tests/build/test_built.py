@@ -335,8 +335,8 @@ class TestShards:
         huge = encoded()[:2] + comment * (90_000_000 // len(comment)) + encoded()[2:]
         tree = RawTreeWriter().sound("bed", val=("v", "w")).picture("bed", "a", huge)
         raw = tree.annotation("bed", "a", *(an_object() for _ in range(25))).folder(tmp_path / "raw")
-        build(raw, tmp_path / "out", configs=["pose", "classification"], workers=1)
-        assert [p for p in verify(tmp_path / "out", raw=raw, workers=1) if not p.is_note] == []
+        build(raw, tmp_path / "out", configs=["pose"], workers=1)
+        assert [p for p in verify(tmp_path / "out", workers=1) if not p.is_note] == []
         path = str(tmp_path / "out/pose/train-00000-of-00001-known.parquet")
         rows = datasets.load_dataset("parquet", data_files=path, split="train", streaming=True)
         assert [row["object_index"] for row in rows.select_columns(["object_index"])] == list(range(25))

@@ -256,7 +256,9 @@ def undisturbed(built_sample: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.slow
 class TestResuming:
-    def test_killed_after_an_epoch(self, built_sample: Path, tmp_path: Path, undisturbed: Path) -> None:
+    def test_killed_after_an_epoch_and_with_another_option(
+        self, built_sample: Path, tmp_path: Path, undisturbed: Path
+    ) -> None:
         words = command("pose", built_sample, tmp_path / "run", *QUICK)
         process = subprocess.Popen(words, env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
         for line in process.stdout:
@@ -266,9 +268,7 @@ class TestResuming:
         process.communicate()
         assert re.match(r"going on after epoch [12]\n", run(words, tmp_path))
         assert predictions(tmp_path / "run") == predictions(undisturbed)
-
-    def test_another_option_is_refused(self, built_sample: Path, tmp_path: Path, undisturbed: Path) -> None:
-        other = command("pose", built_sample, undisturbed, *QUICK, "--lr", "0.5")
+        other = [*words, "--lr", "0.5"]
         done = subprocess.run(other, env=environment(tmp_path), capture_output=True, text=True, timeout=300)
         assert done.returncode == 1
         assert "is of lr 0.001, not 0.5: remove it, or name another --out" in done.stderr
@@ -298,23 +298,19 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 class TestLinearProbe:
     def test_pretrained_features_beat_random_ones(self, release: Path, tmp_path: Path, weights: Path) -> None:
-        common = ("--model", "tf_efficientnet_lite0", "--size", 96, "--epochs", 40)
-        out = run(
-            command("linear_probe", release, tmp_path / "given", *common, "--weights", weights), tmp_path
-        )
-        assert len(re.findall(r"^ +[\d.e-]+ +0\.\d", out, re.MULTILINE)) == 13
-        run(command("linear_probe", release, tmp_path / "random", *common), tmp_path)
-        probed = accuracy(tmp_path / "given", release)
-        assert probed > accuracy(tmp_path / "random", release) + 0.05
-        assert probed > chance(tmp_path / "given", release) + 0.1
-
-    def test_features_are_computed_once(self, built_sample: Path, tmp_path: Path) -> None:
-        words = command("linear_probe", built_sample, tmp_path / "run", "--size", 32, "--lr", "0.01", "0.1")
-        run(words, tmp_path)
-        (kept,) = (tmp_path / "run").glob("features-*.pt")
-        before, first = kept.stat().st_mtime_ns, predictions(tmp_path / "run")
-        run(words, tmp_path)
+        """And those of a network are computed once."""
+        out = tmp_path / "run"
+        options = ("--model", "tf_efficientnet_lite0", "--size", 64, "--epochs", 20)
+        words = command("linear_probe", release, out, *options)
+        given = [*words, "--weights", str(weights)]
+        assert len(re.findall(r"^ +[\d.e-]+ +0\.\d", run(given, tmp_path), re.MULTILINE)) == 13
+        probed, first = accuracy(out, release), predictions(out)
+        assert probed > chance(out, release) + 0.1
+        (kept,) = out.glob("features-*.pt")
+        before = kept.stat().st_mtime_ns
+        run(given, tmp_path)
         assert kept.stat().st_mtime_ns == before
-        assert predictions(tmp_path / "run") == first
-        run([*words, "--layer", "0"], tmp_path)
-        assert len(list((tmp_path / "run").glob("features-*.pt"))) == 2
+        assert predictions(out) == first
+        run(words, tmp_path)
+        assert len(list(out.glob("features-*.pt"))) == 2
+        assert probed > accuracy(out, release) + 0.05

@@ -39,17 +39,14 @@ def keys(pose: Path) -> Counter[str]:
     return Counter(f"{row['image_id']}/{row['object_index']}" for row in table.to_pylist())
 
 
-def start(python: str, code: str, *arguments: object, cache: Path) -> subprocess.Popen[str]:
+def start(
+    python: str, code: str, *arguments: object, cache: Path, needs_torch: bool = True
+) -> subprocess.Popen[str]:
     """A process of a training job."""
-    environment = {
-        **os.environ,
-        **WITH_TORCH,
-        "PYTHONPATH": str(SCRIPT.parent),
-        "HF_DATASETS_CACHE": str(cache),
-    }
+    own = {"PYTHONPATH": str(SCRIPT.parent), "HF_DATASETS_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [python, "-c", code, *map(str, arguments)],
-        env={**environment, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **own, **(WITH_TORCH if needs_torch else {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -164,15 +161,15 @@ class TestScript:
     ) -> None:
         """Nothing is left of the epoch for one process at least; it ends as it would have."""
         forget_after(points, "epoch-00000-9999999")
-        command = job(built_sample, points, "--epochs", 1)
-        assert run(command) == trained[1]
-        before = contents(points)
-        assert run(command) == "nothing to train: no epoch is left of 1\n"
-        assert contents(points) == before
+        assert run(job(built_sample, points, "--epochs", 1)) == trained[1]
 
-    def test_finished_and_run_for_another_epoch_without_torchrun(
+    def test_finished_and_run_again_without_torchrun(
         self, built_sample: Path, keys: Counter[str], points: Path
     ) -> None:
+        before = contents(points)
+        again = job(built_sample, points, "--epochs", 1, processes=1)
+        assert run(again).endswith("nothing to train: no epoch is left of 1\n")
+        assert contents(points) == before
         out = run(job(built_sample, points, processes=1))
         assert out.startswith("world_size 2 -> 1: going on with epoch 1, nothing is left out\n")
         assert epochs(out) == [(1, keys.total())]
@@ -181,8 +178,12 @@ class TestScript:
         ("options", "processes", "changed"),
         [
             ([], 3, r"world_size 2 -> 3"),
-            (["--workers", 0, "--batch-size", 3], 1, r"world_size 2 -> 1, workers 1 -> 0, batch_size 2 -> 3"),
-            (["--config", "object_centric"], 2, r"dataset pose \(.*\) -> object_centric \(.*\)"),
+            (
+                ["--workers", 0, "--batch-size", 3, "--config", "object_centric"],
+                1,
+                r"world_size 2 -> 1, workers 1 -> 0, batch_size 2 -> 3, "
+                r"dataset pose \(.*\) -> object_centric \(.*\)",
+            ),
         ],
     )
     def test_killed_and_run_with_other_numbers(
@@ -324,7 +325,7 @@ def python(request: pytest.FixtureRequest) -> str:
 def test_a_stream_resumes_exactly_without_a_buffer(
     python: str, pose: Path, keys: Counter[str], tmp_path: Path
 ) -> None:
-    ((exact, buffered),) = outputs([start(python, _RESUME, pose, cache=tmp_path)])
+    ((exact, buffered),) = outputs([start(python, _RESUME, pose, cache=tmp_path, needs_torch=False)])
     assert Counter(exact) == keys
     assert 0 < (keys - Counter(buffered)).total() <= 20
 
@@ -354,6 +355,8 @@ def test_processes_that_do_not_divide_the_shards_read_all(python: str, pose: Pat
     count = len(list(pose.glob("train-*.parquet")))
     divides = next(n for n in (2, 3) if count % n == 0)
     does_not = next(n for n in (5, 7) if count % n)
-    (sizes,) = outputs([start(python, _PARTS, pose, [1, divides, does_not], cache=tmp_path)])
+    (sizes,) = outputs(
+        [start(python, _PARTS, pose, [1, divides, does_not], cache=tmp_path, needs_torch=False)]
+    )
     assert sizes[1] < 0.7 * sizes[0]
     assert sizes[2] > 0.7 * sizes[0]

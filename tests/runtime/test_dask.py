@@ -79,7 +79,7 @@ def cluster(s3: ObjectStore) -> Iterator["distributed.LocalCluster"]:
     """Two worker processes that take their time for a shard; they know the store."""
     with (
         dask.config.set(
-            {"distributed.scheduler.worker-ttl": "20s", "distributed.worker.profile.enabled": False}
+            {"distributed.scheduler.worker-ttl": "10s", "distributed.worker.profile.enabled": False}
         ),
         distributed.LocalCluster(
             processes=True, n_workers=2, threads_per_worker=1, dashboard_address=":0", preload=[_SLOWER]
