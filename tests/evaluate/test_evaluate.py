@@ -5,17 +5,19 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from support.processor import at_most
 from support.scored import ANGLES, as_rotations, command, score, write
 
 import ImageNet3D
+from processing.geometry import rotation_error, rotation_from_viewpoint
 
 
 @pytest.mark.parametrize("form", [list, as_rotations], ids=["angles", "rotation"])
@@ -232,7 +234,8 @@ def test_the_table_says_what_the_terminal_can(dataset, rows, tmp_path, encoding)
 
 
 @pytest.mark.slow
-def test_a_million_predictions_take_less_than_five_seconds(tmp_path):
+def test_a_million_predictions_take_little_longer_than_to_merge_them(tmp_path):
+    """Against pandas, which a user would take instead, and which brings one median a category for it."""
     size = 10**6
     rng = np.random.default_rng(0)
     category = rng.integers(0, len(ImageNet3D.CATEGORIES), size)
@@ -252,8 +255,16 @@ def test_a_million_predictions_take_less_than_five_seconds(tmp_path):
     pq.write_table(truth, tmp_path / "pose" / "validation-00000-of-00001-known.parquet")
     predicted = truth.select(["image_id", "object_index", *ANGLES]).append_column("category", names)
     pq.write_table(predicted.take(rng.permutation(size)), tmp_path / "predictions.parquet")
-    with at_most(seconds=5):
-        report = score(tmp_path / "predictions.parquet", tmp_path)
+    started = time.process_time()
+    report = score(tmp_path / "predictions.parquet", tmp_path)
+    ours = time.process_time() - started
+    started = time.process_time()
+    tables = [pd.read_parquet(tmp_path / name) for name in ("pose", "predictions.parquet")]
+    merged = tables[0].merge(tables[1], on=["image_id", "object_index"])
+    poses = [[merged[f"{angle}_{side}"].to_numpy() for angle in ANGLES] for side in ("x", "y")]
+    errors = rotation_error(*(rotation_from_viewpoint(*angles) for angles in poses))
+    assert merged.assign(error=errors).groupby("category_x")["error"].median().max() < 1e-6
+    assert ours < 3 * (time.process_time() - started)
     assert report.overall.objects == size
     assert report.overall.joint.accuracy["π/18"] == 1
 
