@@ -339,7 +339,7 @@ def test_the_schema_is_one():
     assert SCHEMA["properties"]["operation"]["enum"] == list(ImageNet3D.CORRECTION_OPERATIONS)
 
 
-@settings(bounded, max_examples=150)
+@settings(bounded, max_examples=75)
 @given(lines())
 def test_the_schema_says_what_the_code_takes(said):
     """But for what a schema cannot say: the order of a box's corners, and equal names in old and new."""

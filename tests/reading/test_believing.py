@@ -276,7 +276,7 @@ def as_plain(value: Any) -> Any:
     return [as_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=75, deadline=None, derandomize=True, database=None)
 @given(made=st.lists(objects(), min_size=1, max_size=3))
 def test_any_value_as_it_is_read(made: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
     raw = ImageNet3D.read_annotation_bytes(npz(*(item for item, _ in made)))
