@@ -64,19 +64,19 @@ def _rows(mode: str, found: Mapping[str, Sequence[tuple[Usage, int]]]) -> list[S
 
 def measure(raw: str, mode: str, setting: Setting) -> dict[str, list[tuple[Usage, int]]]:
     """What each way took in each round, and how many objects it cropped."""
-    ways = {"plain": _plain, "crop": _ours}
+    ways = {"plain": _plain, "crop": partial(_ours, workers=setting.workers)}
     numbers = count()
 
     def once(way: str) -> tuple[Usage, int]:
         out = setting.scratch / f"{mode}-{next(numbers)}-{way}"
-        used = whole(ways[way](raw, out, mode, setting.workers))
+        used = whole(ways[way](raw, out, mode))
         return used, sum(1 for _ in out.glob("*/annotations/*/*.npz"))
 
     return alternate({way: partial(once, way) for way in ways}, setting)
 
 
-def _plain(raw: str, out: Path, mode: str, workers: int) -> list[str]:
-    return plain("crops", raw, out, f"--mode={mode}")  # always with two
+def _plain(raw: str, out: Path, mode: str) -> list[str]:
+    return plain("crops", raw, out, f"--mode={mode}")
 
 
 def _ours(raw: str, out: Path, mode: str, workers: int) -> list[str]:

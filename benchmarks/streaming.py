@@ -91,7 +91,13 @@ def prepare(setting: Setting) -> int:
     raw = inputs.replicate(raw, setting.scratch / "raw", pictures, setting.captions)
     built = setting.scratch / "built"
     size = sum(path.stat().st_size for path in (setting.scratch / "raw/images").rglob("*.JPEG"))
-    build(raw, built, configs=["pose"], shard_size=f"{max(1, size // SHARDS // 1000)}KB", workers=1)
+    build(
+        raw,
+        built,
+        configs=["pose"],
+        shard_size=f"{max(1, size // SHARDS // 1000)}KB",
+        workers=setting.workers,
+    )
     folder = setting.scratch / "samples"
     folder.mkdir()
     count = 0

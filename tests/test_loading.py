@@ -16,6 +16,7 @@ from support.loading import run_jobs
 from support.reference import Rows, reference_categories, reference_meshes, reference_rows
 
 from ImageNet3D import CONFIGS
+from processing.configs import REFERENCE_TABLES
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # trying bytes spoils EXIF blocks
 
@@ -149,7 +150,7 @@ def from_raw(python: Path | str) -> str:
     return "builder" if python == sys.executable else "script"
 
 
-ALL = (*CONFIGS, "cad", "categories")
+ALL = (*CONFIGS, *REFERENCE_TABLES)
 
 
 def test_raw_zip(real_zip: Path, real_rows: Any, tmp_path: Path, python: Path | str, from_raw: str) -> None:

@@ -1,14 +1,11 @@
 """A permission that is refused is told as that: building again would be refused, too."""
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support import PROJECT
+from support.processes import run_lines
 from support.raw_tree import TOP, RawTreeWriter
 
 from processing.build.command import build
@@ -21,29 +18,13 @@ if _GIVES_UP and shutil.which("setpriv") is None:
     pytest.skip("root, and no setpriv to be less", allow_module_level=True)
 
 
-# One process for all the command lines; prints how each ended and what it said.
-_RUN = """
-import json, sys
-from click.testing import CliRunner
-from processing.__main__ import main
-done = [CliRunner().invoke(main, line) for line in json.loads(sys.argv[1])]
-print(json.dumps([[result.exit_code, result.output, str(result.exc_info[0])] for result in done]))
-"""
-
-
 def told(*lines: list[str | Path]) -> list[str]:
     """What commands say that fail for want of a permission."""
-    given = json.dumps([[str(word) for word in line] for line in lines])
-    done = subprocess.run(
-        [*_GIVES_UP, sys.executable, "-c", _RUN, given], capture_output=True, text=True, cwd=PROJECT
-    )
-    assert done.returncode == 0, done.stderr
-    told = []
-    for line, (code, said, raised) in zip(lines, json.loads(done.stdout), strict=True):
-        assert (code, raised) in ((1, str(SystemExit)), (2, str(SystemExit))), (line, said, raised)
+    ended = run_lines(*lines, prefix=_GIVES_UP)
+    for code, said in ended:
+        assert code in (1, 2), said
         assert "again" not in said
-        told.append(said)
-    return told
+    return [said for _, said in ended]
 
 
 @pytest.fixture

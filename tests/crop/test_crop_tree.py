@@ -359,7 +359,7 @@ def test_command_line(sample_folder, tmp_path):
     out = str(tmp_path / "crops")
     done = run(str(sample_folder), out, "--mode", "fit", "--size", "32x24")
     assert done.exit_code == 0, done.output
-    assert "status_bad" in done.output
+    assert "status_bad" in done.stdout
     assert Image.open(next(Path(out).rglob("*.JPEG"))).size == (32, 24)
     assert run(str(sample_folder), out, "--size", "32").exit_code == 1
     for size in ("0", "32x", "-3", "10x5000"):

@@ -14,11 +14,11 @@ def at_most(seconds: float) -> Iterator[None]:
     Which is no less than a clock shows there. Where the machine is slower, or its cores are shared just now,
     there is more time in proportion.
     """
-    before, began = pace(), time.process_time()
+    began = time.process_time()
     yield
     taken = time.process_time() - began
     if taken >= seconds:
-        given = seconds * max(before, *(pace() for _ in range(5)))  # which changes within seconds
+        given = seconds * max(pace() for _ in range(5))  # which changes within seconds
         assert taken < given, f"{taken:.2f} s, where {given:.2f} s are given"
 
 
