@@ -285,8 +285,9 @@ def private_bytes(process: str) -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
 
-def names(way: Way, workers: int) -> list[str]:
-    """The image ids of an epoch, in the order in which batches of 64 give them."""
+def names(way: Way, lines: str, workers: int) -> list[str]:
+    """The image ids of an epoch of other printed lines, in the order in which batches of 64 give them."""
+    way = Printed(way.source.parent, Path(lines).read_text("utf-8"))
     collate = _ids_of_batch if way.batched else _ids_of_rows
     return [name for batch in open_loader(way, workers, collate, size=64) for name in batch]
 

@@ -14,7 +14,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -69,8 +69,7 @@ def tables(setting: Setting) -> list[Table]:
         }
         for contender in ways.values():
             contender.ask("write")
-        speeds = _speeds(ways, setting, samples)
-    return [speeds, _mixing(setting)]
+        return [_speeds(ways, setting, samples), _mixing(ways, setting)]
 
 
 def _ours(folder: Path, repository: Path) -> dict[str, tuple[str, str | None]]:
@@ -154,7 +153,7 @@ def _contender(way: str, peer: str | None, setting: Setting) -> Iterator[Contend
         process.wait()
 
 
-def _speeds(ways: dict[str, Contender], setting: Setting, samples: int) -> Table:
+def _speeds(ways: Mapping[str, Contender], setting: Setting, samples: int) -> Table:
     """Samples a second for each number of workers, and what else a user feels."""
     numbers = WORKERS[:2] if setting.quick else WORKERS
     taken: dict[tuple[str, int], list[dict[str, float]]] = {}
@@ -182,18 +181,17 @@ def _speeds(ways: dict[str, Contender], setting: Setting, samples: int) -> Table
     return table
 
 
-def _mixing(setting: Setting) -> Table:
+def _mixing(ways: Mapping[str, Contender], setting: Setting) -> Table:
     """Entropy of windows, of the printed lines, on a release of realistic size."""
     folder = setting.scratch / "mixing"
     numbers = READERS[:1] if setting.quick else READERS
     mixing.write_release(folder, scale=0.1 if setting.quick else 1)
     title = f"Entropy of categories in windows of {mixing.WINDOW} samples, over a perfect shuffle"
     table = Table("mixing", title, ["way", *(f"{readers} readers" for readers in numbers)])
-    for name, (way, peer) in _ours(setting.scratch, folder).items():
-        with _contender(way, peer, setting) as contender:
-            if contender is not None:
-                epochs = [contender.ask("names", workers=readers) for readers in numbers]
-                table.rows.append([name, *map(mixing.mixing, epochs)])
+    for name, (lines, _) in _ours(setting.scratch, folder).items():
+        if name in ways:
+            epochs = [ways[name].ask("names", lines=lines, workers=readers) for readers in numbers]
+            table.rows.append([name, *map(mixing.mixing, epochs)])
     return table
 
 

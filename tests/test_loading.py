@@ -111,19 +111,10 @@ def real_rows(real_folder: Path) -> dict[tuple[str, str], Rows]:
 
 
 @pytest.fixture(scope="module")
-def real_references(real_folder: Path, real_rows: Any) -> dict[tuple[str, str], Rows]:
-    return references(real_folder / "imagenet3d_v1", SHARED, real_rows)
-
-
-@pytest.fixture(scope="module")
 def sample_references(sample_folder: Path, sample_rows: Any) -> dict[tuple[str, str], Rows]:
-    return references(sample_folder, sample_folder / "captions", sample_rows)
-
-
-def references(tree: Path, captions: Path, rows: Any) -> dict[tuple[str, str], Rows]:
     """Meshes and categories."""
-    categories = reference_categories(tree, captions, rows)
-    return {("cad", "train"): reference_meshes(tree), ("categories", "train"): categories}
+    categories = reference_categories(sample_folder, sample_folder / "captions", sample_rows)
+    return {("cad", "train"): reference_meshes(sample_folder), ("categories", "train"): categories}
 
 
 @pytest.fixture(scope="module")
@@ -170,10 +161,11 @@ def test_shards(
     check_way("load_dataset", str(built_sample), expected, tmp_path, python=python, configs=ALL)
 
 
+@pytest.mark.slow
 def test_hub(
-    built_real: Path, real_rows: Any, real_references: Any, tmp_path: Path, python: Path | str
+    built_sample: Path, sample_rows: Any, sample_references: Any, tmp_path: Path, python: Path | str
 ) -> None:
-    expected = real_rows | real_references
-    with serve(built_real) as hub:
+    expected = sample_rows | sample_references
+    with serve(built_sample) as hub:
         options = {"python": python, "configs": ALL, "env": hub.environment(tmp_path / "hub")}
         check_way("load_dataset", "ccvl/ImageNet3D", expected, tmp_path, **options)

@@ -35,11 +35,9 @@ def check(raw: str, *, captions: str | None = None, workers: int | None = None) 
 
 
 def _tasks(survey: Survey) -> Iterator[Task[Tally]]:
-    """All pictures, those in no list and of other categories too, whose objects would be left out."""
-    read_too = [
-        entry for entry in survey.left_out if entry.reason in ("picture_unlisted", "category_unknown")
-    ]
-    entries = [*(entry for split in survey.entries.values() for entry in split), *read_too]
+    """All pictures, those in no list too, whose objects would be left out."""
+    unlisted = (entry for entry in survey.left_out if entry.reason == "picture_unlisted")
+    entries = [*(entry for split in survey.entries.values() for entry in split), *unlisted]
     entries.sort(key=lambda entry: entry.image_id)
     for start in range(0, len(entries), BATCH):
         batch = entries[start : start + BATCH]

@@ -37,15 +37,11 @@ from processing.runtime.store import UNFINISHED
 from processing.sample import MARK
 from processing.sample.pictures import draw_picture
 from processing.sample.scenes import annotations_of, draw_scene
-from processing.sample.shapes import draw_model, off_bytes
+from processing.sample.shapes import SHAPES, draw_model, off_bytes
 
 # --------------------------------------------------------------------------------------------------------
 # What is where
 # --------------------------------------------------------------------------------------------------------
-
-# Categories whose mesh is their own come first, so that a small tree shows them.
-FIRST_CATEGORIES = ("car", "chair", "teapot", "desk_lamp", "aeroplane", "cup", "bed", "cone")
-
 
 # (place of the category, index of the picture): what is odd about it.
 ODDITIES: Mapping[tuple[int, int], str] = {
@@ -136,8 +132,9 @@ def _write_tree(
 
 
 def category_order() -> list[str]:
-    """Return all categories: known and unknown in turn, those with a mesh of their own first."""
-    ordered = list(dict.fromkeys([*FIRST_CATEGORIES, *CATEGORIES]))
+    """Return all categories: known and unknown in turn, first those that a shape stands for."""
+    shaped = chain.from_iterable(zip_longest(*(names.split() for names in SHAPES.values())))
+    ordered = list(dict.fromkeys([*filter(None, shaped), *CATEGORIES]))
     known = [name for name in ordered if name in KNOWN_CATEGORIES]
     unknown = [name for name in ordered if name not in KNOWN_CATEGORIES]
     return [name for name in chain.from_iterable(zip_longest(known, unknown)) if name]

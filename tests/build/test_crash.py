@@ -32,6 +32,8 @@ from processing.runtime.tasks import Task
 pytestmark = pytest.mark.slow
 
 SIZE = "60KB"
+# With one figure in the place of eight, and without crops; `TestSameBytes` builds all configs.
+OPTIONS: dict[str, Any] = {"configs": ["classification", "captions", "cad", "categories"], "shard_size": SIZE}
 MOMENTS = 4
 TWO_WORKERS = 2  # of these, with worker processes, which take longer to start
 
@@ -72,7 +74,7 @@ def undisturbed(raw: str, tmp_path_factory: pytest.TempPathFactory) -> Published
 
 def fresh(raw: str, folder: Path, **options: Any) -> Published:
     """What a build into a new folder publishes."""
-    build(raw, folder / "fresh", workers=1, **{"shard_size": SIZE, **options})
+    build(raw, folder / "fresh", workers=1, **{**OPTIONS, **options})
     return published(folder / "fresh")
 
 
@@ -81,15 +83,17 @@ def published(out: Path) -> Published:
     return {name: path.read_bytes() for name, path in sorted(files.items()) if not name.startswith(".build/")}
 
 
-def command(raw: str, out: Path, workers: int = 1, python: str = sys.executable) -> list[str]:
-    options = ["--workers", str(workers), "--shard-size", SIZE]
+def command(
+    raw: str, out: Path, workers: int = 1, python: str = sys.executable, configs: Sequence[str] = ()
+) -> list[str]:
+    options = ["--workers", str(workers), "--shard-size", SIZE, *(f"--config={name}" for name in configs)]
     return [python, "-m", "processing", "build", raw, str(out), *options]
 
 
 def start(raw: str, out: Path, workers: int = 1, **options: Any) -> subprocess.Popen[str]:
     """A build in a session of its own, so that it can be killed with its workers and with nothing else."""
     return subprocess.Popen(
-        command(raw, out, workers),
+        command(raw, out, workers, configs=OPTIONS["configs"]),
         cwd=PROJECT,
         start_new_session=True,
         stdout=subprocess.PIPE,
@@ -121,7 +125,7 @@ def finish(raw: str, out: Path, undisturbed: Published) -> None:
     """Go on in this process; shards that were finished are not written again."""
     done = finished_shards(out)
     before = {path: path.stat().st_mtime_ns for name in done for path in out.glob(f"*/{name}.parquet")}
-    build(raw, out, workers=1, shard_size=SIZE)
+    build(raw, out, workers=1, **OPTIONS)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     check_finished(out, undisturbed)
 
@@ -386,7 +390,7 @@ class TestFullDisk:
 
     def test_file_size_limit(self, raw: str, undisturbed: Published, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        limit = 60_000
+        limit = 30_000
         process = start(
             raw, out, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         )
@@ -408,7 +412,7 @@ class TestChanged:
         """A folder in which a build stopped half-way."""
         out = tmp_path / "out"
         with after_eight_shards(interrupt), pytest.raises(KeyboardInterrupt):
-            build(raw, out, workers=1, shard_size=SIZE)
+            build(raw, out, workers=1, **OPTIONS)
         assert len([name for name in finished_shards(out) if not name.startswith("cad")]) == 8
         return out
 
@@ -420,13 +424,13 @@ class TestChanged:
         copy = RawTreeWriter()
         copy.files = dict(tree.files)
         raw = copy.zip(tmp_path / "raw.zip")
-        build(raw, tmp_path / "out", workers=1, shard_size=SIZE)
+        build(raw, tmp_path / "out", workers=1, **OPTIONS)
         copy.files["images/bed/n03.JPEG"] = copy.files["images/bed/n04.JPEG"]
         copy.zip(tmp_path / "raw.zip")
         with after_eight_shards(interrupt), pytest.raises(KeyboardInterrupt):
-            build(raw, tmp_path / "out", workers=1, shard_size=SIZE)
+            build(raw, tmp_path / "out", workers=1, **OPTIONS)
         assert not (tmp_path / "out/README.md").exists()
-        build(raw, tmp_path / "out", workers=1, shard_size=SIZE)
+        build(raw, tmp_path / "out", workers=1, **OPTIONS)
         assert published(tmp_path / "out") == fresh(raw, tmp_path)
         assert published(tmp_path / "out") != undisturbed
 
@@ -436,14 +440,14 @@ class TestChanged:
         changed = next(raw.glob("*/images/bed/n18.JPEG")).read_bytes()
         change = functools.partial(picture.write_bytes, changed)
         with after_eight_shards(change), pytest.raises(BuildError, match="changed while"):
-            build(str(raw), tmp_path / "out", workers=1, shard_size=SIZE)
+            build(str(raw), tmp_path / "out", workers=1, **OPTIONS)
         assert published(tmp_path / "out") == {}
-        build(str(raw), tmp_path / "out", workers=1, shard_size=SIZE)
+        build(str(raw), tmp_path / "out", workers=1, **OPTIONS)
         assert published(tmp_path / "out") == fresh(str(raw), tmp_path)
 
     @pytest.mark.parametrize("option", [{"seed": 1}, {"shard_size": "90KB"}, {"configs": ["classification"]}])
     def test_option(self, raw: str, begun: Path, tmp_path: Path, option: dict[str, Any]) -> None:
-        build(raw, begun, workers=1, **{"shard_size": SIZE, **option})
+        build(raw, begun, workers=1, **{**OPTIONS, **option})
         assert published(begun) == fresh(raw, tmp_path, **option)
 
     def test_code(self, raw: str, undisturbed: Published, begun: Path, tmp_path: Path) -> None:
@@ -453,15 +457,15 @@ class TestChanged:
             module.write("# changed\n")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fingerprint, "files", lambda package: newer.parent / package)
-            build(raw, begun, workers=1, shard_size=SIZE)
+            build(raw, begun, workers=1, **OPTIONS)
         check_finished(begun, undisturbed)
         assert all(path.stat().st_mtime_ns > time_ns for path, time_ns in before.items())
 
     def test_damaged_shard(self, raw: str, undisturbed: Published, tmp_path: Path) -> None:
-        build(raw, tmp_path / "out", workers=1, shard_size=SIZE)
-        path = sorted(tmp_path.glob("out/pose/*.parquet"))[3]
+        build(raw, tmp_path / "out", workers=1, **OPTIONS)
+        path = sorted(tmp_path.glob("out/classification/*.parquet"))[3]
         path.write_bytes(path.read_bytes()[:-1] + b"?")
-        build(raw, tmp_path / "out", workers=1, shard_size=SIZE)
+        build(raw, tmp_path / "out", workers=1, **OPTIONS)
         check_finished(tmp_path / "out", undisturbed)
 
 
@@ -491,21 +495,26 @@ class TestSharedFolder:
         first = start(raw, out)
         wait_for((out / ".build/run.json").exists, first)
         with pytest.raises(BuildError, match="another command is at work"):
-            build(raw, out, workers=1, shard_size=SIZE, seed=1)
+            build(raw, out, workers=1, seed=1, **OPTIONS)
         assert first.wait() == 0, first.communicate()
         check_finished(out, undisturbed)
 
     def test_foreign_files(self, raw: str, tmp_path: Path) -> None:
         (tmp_path / "thesis.tex").write_text("mine", "utf-8")
         with pytest.raises(BuildError, match=r"thesis\.tex"):
-            build(raw, tmp_path, workers=1, shard_size=SIZE)
+            build(raw, tmp_path, workers=1, **OPTIONS)
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 class TestSameBytes:
-    @pytest.mark.parametrize("workers", [2, 3])
-    def test_workers(self, raw: str, undisturbed: Published, tmp_path: Path, workers: int) -> None:
-        build(raw, tmp_path / "out", workers=workers, shard_size=SIZE)
+    """Of every config."""
+
+    @pytest.fixture(scope="class")
+    def undisturbed(self, raw: str, tmp_path_factory: pytest.TempPathFactory) -> Published:
+        return fresh(raw, tmp_path_factory.mktemp("every"), configs=())
+
+    def test_workers(self, raw: str, undisturbed: Published, tmp_path: Path) -> None:
+        build(raw, tmp_path / "out", workers=3, shard_size=SIZE)
         check_finished(tmp_path / "out", undisturbed)
 
     def test_any_order(

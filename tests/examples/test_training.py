@@ -123,10 +123,24 @@ def test_code_of_the_page(built_sample: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(built_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The checkpoints of one epoch, and what was printed."""
+def trained(built_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """The checkpoints of a job that was killed and run again; what it printed before and after."""
     points = tmp_path_factory.mktemp("trained") / "points"
-    return points, run(job(built_sample, points, "--epochs", 1))
+    command = job(built_sample, points)
+    process = subprocess.Popen(
+        command,
+        env=environment(points),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: list(points.glob("epoch-00000-0000002/*.pt")), process)
+    for pid in descendants(process.pid):  # torchrun starts its processes in sessions of their own
+        os.kill(pid, signal.SIGKILL)
+    before, _ = process.communicate()
+    (after,) = run(command)
+    return points, before, after
 
 
 @needs_torch
@@ -134,61 +148,37 @@ class TestScript:
     """Jobs of the sample's pose, which write a checkpoint after every batch of two objects."""
 
     @pytest.fixture
-    def points(self, trained: tuple[Path, str], tmp_path: Path) -> Path:
+    def points(self, trained: tuple[Path, str, str], tmp_path: Path) -> Path:
         """A copy of the checkpoints."""
         return shutil.copytree(trained[0], tmp_path / "points")
 
     def test_killed_in_the_middle_and_run_again(
-        self, built_sample: Path, keys: Counter[str], tmp_path: Path
+        self, keys: Counter[str], trained: tuple[Path, str, str]
     ) -> None:
-        points = tmp_path / "points"
-        command = job(built_sample, points)
-        process = subprocess.Popen(
-            command,
-            env=environment(points),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        wait_for(lambda: list(points.glob("epoch-00000-0000002/*.pt")), process)
-        for pid in descendants(process.pid):  # torchrun starts its processes in sessions of their own
-            os.kill(pid, signal.SIGKILL)
-        assert b"epoch 0" not in process.communicate()[0]
-        assert epochs(run(command)) == [(0, keys.total()), (1, keys.total())]
+        _, before, after = trained
+        assert "epoch 0" not in before
+        assert epochs(after) == [(0, keys.total()), (1, keys.total())]
 
     def test_killed_after_the_last_batch(
-        self, built_sample: Path, trained: tuple[Path, str], points: Path
+        self, built_sample: Path, trained: tuple[Path, str, str], points: Path
     ) -> None:
         """Nothing is left of the epoch for one process at least; it ends as it would have."""
         forget_after(points, "epoch-00000-9999999")
-        assert run(job(built_sample, points, "--epochs", 1)) == trained[1]
+        assert run(job(built_sample, points, "--epochs", 1)) == trained[2].splitlines(keepends=True)[:1]
 
     def test_finished_and_run_again_without_torchrun(
         self, built_sample: Path, keys: Counter[str], points: Path
     ) -> None:
         before = contents(points)
-        again = job(built_sample, points, "--epochs", 1, processes=1)
-        assert run(again).endswith("nothing to train: no epoch is left of 1\n")
-        assert contents(points) == before
-        out = run(job(built_sample, points, processes=1))
-        assert out.startswith("world_size 2 -> 1: going on with epoch 1, nothing is left out\n")
-        assert epochs(out) == [(1, keys.total())]
+        again, further = run(*(job(built_sample, points, "--epochs", n, processes=1) for n in (2, 3)))
+        assert again.endswith("nothing to train: no epoch is left of 2\n")
+        after = contents(points)
+        assert {file: after[file] for file in before} == before
+        assert all(file.parent.name > "epoch-00002-0000000" for file in after.keys() - before.keys())
+        assert further.startswith("world_size 2 -> 1: going on with epoch 2, nothing is left out\n")
+        assert epochs(further) == [(2, keys.total())]
 
-    @pytest.mark.parametrize(
-        ("options", "processes", "changed"),
-        [
-            ([], 3, r"world_size 2 -> 3"),
-            (
-                ["--workers", 0, "--batch-size", 3, "--config", "object_centric"],
-                1,
-                r"world_size 2 -> 1, workers 1 -> 0, batch_size 2 -> 3, "
-                r"dataset pose \(.*\) -> object_centric \(.*\)",
-            ),
-        ],
-    )
-    def test_killed_and_run_with_other_numbers(
-        self, built_sample: Path, points: Path, options: list[object], processes: int, changed: str
-    ) -> None:
+    def test_killed_and_run_with_other_numbers(self, built_sample: Path, points: Path) -> None:
         """The next epoch is whole, and begins with the model and the optimizer of the checkpoint.
 
         What one process wrote before the others could is gone: a job of other numbers might complete it.
@@ -198,16 +188,19 @@ class TestScript:
         part.parent.mkdir()
         shutil.copy(points / "epoch-00000-0000002" / part.name, part)
         model = self.stop_learning(points / "epoch-00000-0000004")
-        out = run(job(built_sample, points, *options, processes=processes))
+        options = ("--workers", 0, "--batch-size", 3, "--config", "object_centric")
+        (out,) = run(job(built_sample, points, *options, processes=1))
+        changed = (
+            r"world_size 2 -> 1, workers 1 -> 0, batch_size 2 -> 3, "
+            r"dataset pose \(.*\) -> object_centric \(.*\)"
+        )
         lost = "the objects of epoch 0 after batch 4 of each process are left out"
         assert re.match(rf"{changed}: going on with epoch 1, {lost}\n", out), out
         assert not part.exists()
-        config = "object_centric" if "object_centric" in options else "pose"
-        assert epochs(out) == [(1, rows(built_sample / config))]
-        for rank in range(processes):
-            end = self.load(points / "epoch-00002-0000000" / f"{rank}-of-{processes}.pt")
-            assert end["optimizer"]["param_groups"][0]["lr"] == 0
-            assert all(end["model"][name].equal(weights) for name, weights in model.items())
+        assert epochs(out) == [(1, rows(built_sample / "object_centric"))]
+        end = self.load(points / "epoch-00002-0000000" / "0-of-1.pt")
+        assert end["optimizer"]["param_groups"][0]["lr"] == 0
+        assert all(end["model"][name].equal(weights) for name, weights in model.items())
 
     def stop_learning(self, step: Path) -> dict[str, Any]:
         """Set the learning rate of a checkpoint to 0; its model, which then stays as it is."""
@@ -247,12 +240,29 @@ def environment(points: Path) -> dict[str, str]:
     return {**os.environ, **WITH_TORCH, **usual}
 
 
-def run(command: Sequence[str]) -> str:
-    """What a job prints."""
-    points = Path(command[command.index("--checkpoints") + 1])
-    done = subprocess.run(command, env=environment(points), capture_output=True, text=True, timeout=200)
+# One process for several jobs that are one process each: torch is imported for seconds.
+_RUN_JOBS = """
+import contextlib, io, json, runpy, sys
+printed = []
+for words in json.loads(sys.argv[1]):
+    sys.argv = words
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        runpy.run_path(words[0], run_name="__main__")
+    printed.append(out.getvalue())
+print(json.dumps(printed))
+"""
+
+
+def run(*commands: Sequence[str]) -> list[str]:
+    """What jobs print, one after the other; several are to have one process each."""
+    points = Path(commands[0][commands[0].index("--checkpoints") + 1])
+    command = commands[0]
+    if several := len(commands) > 1:
+        command = [sys.executable, "-c", _RUN_JOBS, json.dumps([words[1:] for words in commands])]
+    own = {"PYTHONPATH": str(SCRIPT.parent)}
+    done = subprocess.run(command, env=environment(points) | own, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return json.loads(done.stdout) if several else [done.stdout]
 
 
 def epochs(out: str) -> list[tuple[int, int]]:
