@@ -287,9 +287,9 @@ def private_bytes(process: str) -> int:
 
 def names(way: Way, lines: str, workers: int) -> list[str]:
     """The image ids of an epoch of other printed lines, in the order in which batches of 64 give them."""
-    way = Printed(way.source.parent, Path(lines).read_text("utf-8"))
-    collate = _ids_of_batch if way.batched else _ids_of_rows
-    return [name for batch in open_loader(way, workers, collate, size=64) for name in batch]
+    other = Printed(way.source.parent, Path(lines).read_text("utf-8"))
+    collate = _ids_of_batch if other.batched else _ids_of_rows
+    return [name for batch in open_loader(other, workers, collate, size=64) for name in batch]
 
 
 def _ids_of_rows(rows: list[Sample]) -> list[str]:

@@ -82,15 +82,15 @@ def command(recipe: str, dataset: Path, out: Path, *options: object, processes: 
 
 def run(words: list[str], cache: Path) -> str:
     """What a recipe prints: here, or where torchrun is to start it, in processes of its own."""
+    if "torch.distributed.run" in words:
+        done = subprocess.run(words, env=environment(cache), capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
-        if "torch.distributed.run" not in words:
-            patch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
-            patch.setattr(sys, "argv", words[1:])
-            runpy.run_path(words[1], run_name="__main__")
-            return printed.getvalue()
-    done = subprocess.run(words, env=environment(cache), capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+        patch.setattr(sys, "argv", words[1:])
+        runpy.run_path(words[1], run_name="__main__")
+    return printed.getvalue()
 
 
 def predictions(out: Path) -> dict[str, list]:
