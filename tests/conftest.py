@@ -1,12 +1,14 @@
-"""Raw trees, built folders and interpreters that several tests use; each is made once a test process."""
+"""Raw trees, built folders and interpreters that several tests use; no test changes them."""
 
 import os
+import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets  # noqa: F401 - before the environment says that no other process needs torch
+import filelock
 import pytest
 from support import PROJECT, SHARED, object_store
 
@@ -34,37 +36,60 @@ def real_zip() -> Path:
     return path
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def real_folder(real_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Fills a folder of a name once, for all processes that run tests side by side."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def once(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, filled = shared / name, shared / f"{name}.filled"
+        with filelock.FileLock(shared / f"{name}.lock"):
+            if not filled.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                fill(folder)
+                filled.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def real_folder(real_zip: Path, once: Once) -> Path:
     """The same, unpacked, with its top folder."""
-    folder = tmp_path_factory.mktemp("real")
-    with zipfile.ZipFile(real_zip) as archive:
-        archive.extractall(folder)
-    return folder
+
+    def unpack(folder: Path) -> None:
+        with zipfile.ZipFile(real_zip) as archive:
+            archive.extractall(folder)
+
+    return once("real", unpack)
 
 
 @pytest.fixture(scope="session")
-def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sample_folder(once: Once) -> Path:
     """A synthetic raw tree, with captions inside."""
-    folder = tmp_path_factory.mktemp("synthetic") / "raw"
-    write_sample(folder, categories=10, images_per_category=6, empty_lists=True)
-    return folder
+    options = {"categories": 10, "images_per_category": 6, "empty_lists": True}
+    return once("synthetic", lambda folder: write_sample(folder / "raw", **options)) / "raw"
 
 
 @pytest.fixture(scope="session")
-def built_real(real_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_real(real_zip: Path, once: Once) -> Path:
     """The real sample, built into several shards."""
-    out = tmp_path_factory.mktemp("built") / "ImageNet3D"
-    build(str(real_zip), out, captions=str(SHARED), workers=1, shard_size="2MB")
-    return out
+    options = {"captions": str(SHARED), "workers": 1, "shard_size": "2MB"}
+    return (
+        once("of-real", lambda folder: build(str(real_zip), folder / "ImageNet3D", **options)) / "ImageNet3D"
+    )
 
 
 @pytest.fixture(scope="session")
-def built_sample(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_sample(sample_folder: Path, once: Once) -> Path:
     """The synthetic tree, built into several shards."""
-    out = tmp_path_factory.mktemp("built") / "ImageNet3D"
-    build(str(sample_folder), out, workers=1, shard_size="200KB")
-    return out
+    options = {"workers": 1, "shard_size": "200KB"}
+    made = once("of-sample", lambda folder: build(str(sample_folder), folder / "ImageNet3D", **options))
+    return made / "ImageNet3D"
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,12 +57,14 @@ def torch() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="session")
-def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def release(once: Callable[..., Path]) -> Path:
     """A built release of 180 synthetic pictures: enough to learn from."""
-    folder = tmp_path_factory.mktemp("large")
-    write_sample(folder / "raw", categories=3, images_per_category=60)
-    build(str(folder / "raw"), folder / "ImageNet3D", configs=("object_centric",), workers=1)
-    return folder / "ImageNet3D"
+
+    def draw_and_build(folder: Path) -> None:
+        write_sample(folder / "raw", categories=3, images_per_category=60)
+        build(str(folder / "raw"), folder / "ImageNet3D", configs=("object_centric",), workers=1)
+
+    return once("to-learn-from", draw_and_build) / "ImageNet3D"
 
 
 def environment(cache: Path) -> dict[str, str]:
