@@ -374,10 +374,9 @@ class TestFullDisk:
         yield folder
         subprocess.run(["umount", str(folder)], check=True)
 
-    @pytest.mark.parametrize("workers", [1, 2])
-    def test_full(self, raw: str, undisturbed: Published, small_disk: Path, workers: int) -> None:
+    def test_full(self, raw: str, undisturbed: Published, small_disk: Path) -> None:
         out = small_disk / "out"
-        process = start(raw, out, workers)
+        process = start(raw, out, workers=2)
         _, errors = process.communicate()
         assert process.returncode == 1
         assert errors.splitlines() == [
