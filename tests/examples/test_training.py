@@ -304,6 +304,7 @@ _RESUME = """
 import gc, json, sys
 from pathlib import Path
 import datasets
+datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0.1  # seconds, of five, at the end of a shuffled stream
 files = sorted(map(str, Path(sys.argv[1]).glob("train-*.parquet")))
 def stream(buffer_size):
     rows = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
