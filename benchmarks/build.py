@@ -38,15 +38,13 @@ def tables(setting: Setting) -> list[Table]:
     calls = {
         "datasets": ("Arrow, then Parquet of pose", from_generator(raw, out)),
         "build, pose": ("Parquet of pose", ours(raw, out, ("pose",), setting.workers)),
+        "build, whole pictures": ("Parquet of " + ", ".join(WHOLE), ours(raw, out, WHOLE, setting.workers)),
+        "build, all": (
+            "these and 512 x 512 crops",
+            ours(raw, out, (*WHOLE, "object_centric"), setting.workers),
+        ),
         "tar": ("the tree as it is", tar(raw, out)),
     }
-    if not setting.quick:  # in which `benchmarks.growth` tries them
-        every = (*WHOLE, "object_centric")
-        calls["build, whole pictures"] = (
-            "Parquet of " + ", ".join(WHOLE),
-            ours(raw, out, WHOLE, setting.workers),
-        )
-        calls["build, all"] = ("these and 512 x 512 crops", ours(raw, out, every, setting.workers))
     if has("webdataset"):
         calls["WebDataset"] = ("tars of pose", plain("webdataset", raw, out))
     rounds = alternate({name: partial(once, way, out) for name, (_, way) in calls.items()}, setting)

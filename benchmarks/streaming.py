@@ -62,7 +62,8 @@ def tables(setting: Setting) -> list[Table]:
     samples = prepare(setting)
     with ExitStack() as stack:
         ours = _ours(setting.scratch, setting.scratch / "built")
-        named = {DECODING: ("Memory", None), **ours, **(FILES if setting.quick else FILES | PEERS)}
+        others = FILES if setting.quick else PEERS | FILES
+        named = {DECODING: ("Memory", None), **ours, **others}
         ways = {
             name: contender
             for name, (way, peer) in named.items()

@@ -37,7 +37,7 @@ def _needs_psutil() -> None:
 
 def test_build(sample_folder: Path, tmp_path: Path) -> None:
     rows = {name: numbers for name, *numbers in tables_of("build", sample_folder, tmp_path)["build"]}
-    assert {"tar", "build, pose", "datasets"} <= set(rows)
+    assert {"tar", "build, pose", "build, whole pictures", "build, all", "datasets"} <= set(rows)
     assert rows["datasets"][2] == 1
     programs = [row for name, row in rows.items() if name != "tar"]  # which copies 60 pictures in no time
     assert all(row[4] > 0 and row[5] > 20 for row in programs), "time and memory were looked at"

@@ -374,9 +374,10 @@ class TestFullDisk:
         yield folder
         subprocess.run(["umount", str(folder)], check=True)
 
-    def test_full(self, raw: str, undisturbed: Published, small_disk: Path) -> None:
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_full(self, raw: str, undisturbed: Published, small_disk: Path, workers: int) -> None:
         out = small_disk / "out"
-        process = start(raw, out, workers=2)
+        process = start(raw, out, workers)
         _, errors = process.communicate()
         assert process.returncode == 1
         assert errors.splitlines() == [
@@ -444,10 +445,10 @@ class TestChanged:
         build(str(raw), tmp_path / "out", workers=1, **OPTIONS)
         assert published(tmp_path / "out") == fresh(str(raw), tmp_path)
 
-    def test_options(self, raw: str, begun: Path, tmp_path: Path) -> None:
-        other = {"seed": 1, "shard_size": "90KB", "configs": ["classification"]}
-        build(raw, begun, workers=1, **other)
-        assert published(begun) == fresh(raw, tmp_path, **other)
+    @pytest.mark.parametrize("option", [{"seed": 1}, {"shard_size": "90KB"}, {"configs": ["classification"]}])
+    def test_option(self, raw: str, begun: Path, tmp_path: Path, option: dict[str, Any]) -> None:
+        build(raw, begun, workers=1, **{**OPTIONS, **option})
+        assert published(begun) == fresh(raw, tmp_path, **option)
 
     def test_code(self, raw: str, undisturbed: Published, begun: Path, tmp_path: Path) -> None:
         before = {path: path.stat().st_mtime_ns for path in begun.glob("*/*.parquet")}
