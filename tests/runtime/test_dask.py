@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -344,6 +345,7 @@ class TestWorkers:
 
 _DIES_AT = """
 import os
+from functools import partial
 from pathlib import Path
 from processing.build import shards
 def dies(release, group, configs, result, read_group=shards.read_group):
@@ -360,6 +362,8 @@ class TestScheduler:
         """Before that, scheduler, worker and command are processes of their own, in folders of their own."""
         out = tmp_path / "out"
         with a_scheduler(tmp_path) as (file, process), a_worker(file, "--no-nanny", "--preload", _SLOWER):
+            with distributed.Client(scheduler_file=file, set_as_default=False) as client:
+                client.wait_for_workers(1)  # or the command says that it waits for one
             first = arguments("build", raw, tmp_path / "first", "--scheduler", file)
             done = subprocess.run(first, cwd=PROJECT, capture_output=True, text=True, timeout=300)
             assert (done.returncode, done.stderr) == (0, "")
@@ -372,6 +376,20 @@ class TestScheduler:
         assert not (out / "README.md").exists()
         build(raw, out, scheduler=address, **OPTIONS)
         assert files_of(out) == files_of(built)
+
+    def test_without_workers_yet(
+        self, scheduler: str, built: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """It says what it waits for, and goes on when one comes."""
+        task = Task(abs, (-1,), 1, "one")
+        with connected(scheduler) as client, ExitStack() as workers:
+            start = partial(workers.enter_context, a_worker(scheduler, "--no-nanny"))
+            timer = threading.Timer(0.5, start)
+            timer.start()
+            results = list(run([task], None, "test", on_cluster(client, shared_view(built / RUN, None))))
+            timer.join()
+        assert results == [1]
+        assert capsys.readouterr().err.endswith(": has no worker; waiting for one\n")
 
     def test_none_there(self, raw: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import dask.config
