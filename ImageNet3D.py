@@ -1796,9 +1796,14 @@ class Correction:
         return json.dumps(said, ensure_ascii=False)
 
     @property
+    def time(self) -> datetime:
+        """When, in UTC."""
+        return datetime.fromisoformat(self.when)
+
+    @property
     def order(self) -> tuple[datetime, str]:
         """By time; of the same time by their text, so that the order of lines does not matter."""
-        return datetime.fromisoformat(self.when), self.to_json()
+        return self.time, self.to_json()
 
 
 def read_corrections(paths: str | Sequence[str]) -> tuple[Correction, ...]:
@@ -1920,7 +1925,7 @@ def _changes_problems(operation: str, old: Any, new: Any) -> Iterator[str]:
         for name, value in new.items():
             if name not in CORRECTED_FIELDS:
                 yield f"unknown field {shown(name)}; the fields are {', '.join(CORRECTED_FIELDS)}"
-            elif not _is_of_column(name, value):
+            elif not may_be_new(name, value):
                 yield f"{name} is {shown(value)}; write {_wanted(name)}"
             elif name in old and not _may_be_old(name, old[name]):
                 yield f"old {name} is {shown(old[name])}, which no release has; write {_wanted(name)}"
@@ -1935,8 +1940,8 @@ def _is_whole(value: Any) -> bool:
     return _is_number(value) and value == int(value)
 
 
-def _is_of_column(name: str, value: Any) -> bool:
-    """Whether a correction may give a field this value."""
+def may_be_new(name: str, value: Any) -> bool:
+    """Whether a correction may give a field this value, of JSON."""
     if name == "bbox":
         four = type(value) is list and len(value) == 4 and all(_is_number(v) and abs(v) <= 1e6 for v in value)
         return four and value[0] < value[2] and value[1] < value[3]
@@ -1955,7 +1960,7 @@ def _is_of_column(name: str, value: Any) -> bool:
 def _may_be_old(name: str, value: Any) -> bool:
     """Whether a release may have a value, of whatever size."""
     if value is None or name in ("object_status", "dense"):
-        return value is None or _is_of_column(name, value)
+        return value is None or may_be_new(name, value)
     if name == "bbox":
         return type(value) is list and len(value) == 4 and all(map(_is_number, value))
     return _is_whole(value) if name == "cad_index" else _is_number(value)
@@ -2082,7 +2087,7 @@ def _with_corrections(
     left_out: set[int] = set()
     added = sorted((c for c in corrections if c.operation == "add"), key=lambda c: c.object_index)
     items += [_raw_values(correction.new) for correction in added]
-    last: dict[tuple[int, str], Correction] = {}
+    last: dict[tuple[int, str], tuple[Any, str | None]] = {}  # what was said of a field, and by whom
     for correction in corrections:
         index = correction.object_index
         note = _Notes(file, index, findings)
@@ -2091,12 +2096,17 @@ def _with_corrections(
         elif correction.operation != "add":
             (left_out.add if correction.operation == "leave_out" else left_out.discard)(index)
         note("corrected", f"{correction.when} {correction.operation} {', '.join(correction.new)}".strip())
-        keys = [(index, name) for name in correction.new or ("left out",)]
-        earlier = {name: last[index, name] for _, name in keys if (index, name) in last}
-        overruled = [n for n, c in earlier.items() if correction.who is None or c.who != correction.who]
+        said = correction.new or {"left out": correction.operation}
+        overruled = [
+            name
+            for name, value in said.items()
+            if (index, name) in last
+            and last[index, name][0] != value
+            and (correction.who is None or last[index, name][1] != correction.who)
+        ]
         if overruled:
             note("correction_overruled", f"{', '.join(overruled)} at {correction.when}")
-        last.update(dict.fromkeys(keys, correction))
+        last.update({(index, name): (value, correction.who) for name, value in said.items()})
     findings += [Finding("corrected_left_out", file, index) for index in sorted(left_out)]
     return items, left_out
 

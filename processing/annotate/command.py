@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
+from ImageNet3D import ReleaseError
 from processing.annotate.queue import Queue
 from processing.annotate.readings import Readings
 from processing.annotate.report import Report, report
@@ -22,8 +24,10 @@ def report_on(source: str, corrections: str) -> Report:
         corrections: the file that the tool wrote.
 
     Raises:
-        ReleaseError: if the source is neither, or the file has lines that are no corrections.
+        ReleaseError: if the source is neither, the file is missing or has lines that are no corrections.
     """
+    if not Path(corrections).is_file():
+        raise ReleaseError(f"{corrections}: no such file of corrections; name the one that was written")
     return report(Queue(source), Readings(corrections))
 
 
@@ -51,8 +55,12 @@ def annotate(
     Raises:
         ReleaseError: if the source is neither, or a file has lines that cannot be used.
         ImportError: if the extra `annotate` is not installed.
-        OSError: if the address cannot be had.
+        OSError: if the address cannot be had, or there can be no such file.
     """
+    if not Path(corrections).absolute().parent.is_dir():
+        raise NotADirectoryError(
+            f"{corrections}: there is no such folder on this machine; make it, or name another file"
+        )
     try:
         import uvicorn
 
@@ -65,7 +73,11 @@ def annotate(
     kind = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(kind, socket.SOCK_STREAM) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
+        try:
+            listening.bind((host, port))
+        except OSError as error:
+            remedy = f"{host}, port {port}: {error.strerror}; name another --host or --port"
+            raise OSError(remedy) from error
         listening.listen()  # before the address is told: whoever opens it at once waits a little
         port = listening.getsockname()[1]
         app = Tool(queue, readings, token, review).app(_names(host, port))

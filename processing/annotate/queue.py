@@ -7,11 +7,12 @@ import math
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 
 import ImageNet3D
@@ -126,7 +127,10 @@ class Queue:
             for line in added:
                 key = ObjectKey(line.image_id, line.object_index)
                 picture = self._pictures.get(line.image_id)
-                if picture is None or key in self._numbers:
+                if picture is None:
+                    continue
+                if (number := self._numbers.get(key)) is not None:  # a folder that was built with it
+                    self.items[number] = replace(self.items[number], is_added=True)
                     continue
                 values: dict[str, Any] = {name: line.new.get(name) for name in CORRECTED_FIELDS}
                 annotation = ObjectAnnotation(line.object_index, **{**values, "bbox": tuple(values["bbox"])})
@@ -242,9 +246,11 @@ def filling_distance(mesh: Mesh | None, values: Mapping[str, Any]) -> float:
 
 def _released_values(path: str) -> dict[ObjectKey, dict[str, Any]]:
     """What the release has where a built folder has corrections of it; empty for any other source."""
-    file = Path(path) / CORRECTIONS
+    fs, location = fsspec.core.url_to_fs(path)
     released: dict[ObjectKey, dict[str, Any]] = defaultdict(dict)
-    for line in read_corrections(str(file)) if file.is_file() else ():
+    if not fs.isfile(f"{location.rstrip('/')}/{CORRECTIONS}"):
+        return released
+    for line in read_corrections(f"{path.rstrip('/')}/{CORRECTIONS}"):
         released[ObjectKey(line.image_id, line.object_index)] |= line.old
     return released
 
@@ -252,7 +258,11 @@ def _released_values(path: str) -> dict[ObjectKey, dict[str, Any]]:
 def _named(path: str, numbers: Mapping[ObjectKey, int]) -> Sequence[int]:
     """The numbers of the objects that a file names."""
     found, wrong = [], []
-    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
+    try:
+        text = Path(path).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ReleaseError(f"{path}: is no UTF-8 ({error.reason}); write it as UTF-8") from error
+    for number, line in enumerate(text.splitlines(), 1):
         image_id, _, index = line.strip().rpartition(" ")
         key = ObjectKey(image_id.strip(), int(index)) if index.isdecimal() else None
         if key is not None and key in numbers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import threading
@@ -35,14 +36,14 @@ class Reading:
 
     Attributes:
         who: a name, or None.
-        when: of the last of their lines, ISO 8601, UTC.
+        when: of the last of their lines, UTC.
         changes: field -> value, as corrections name them.
         left_out: whether they say that the object is none.
         why: of the last line.
     """
 
     who: str | None
-    when: str
+    when: datetime
     changes: Mapping[str, Any] = field(default_factory=dict)
     left_out: bool = False
     why: str = ""
@@ -51,7 +52,7 @@ class Reading:
         """This reading, with what the same person said later."""
         changes = {**self.changes, **line.new}
         left_out = {"leave_out": True, "take_back": False}.get(line.operation, self.left_out)
-        return replace(self, when=line.when, changes=changes, left_out=left_out, why=line.why)
+        return replace(self, when=line.time, changes=changes, left_out=left_out, why=line.why)
 
 
 class Readings:
@@ -71,90 +72,105 @@ class Readings:
         self.refresh()
 
     def _forget(self) -> None:
-        self._inode, self._offset, self._number = 0, 0, 0
-        self.lines: list[Correction] = []
+        self._state: tuple[int, ...] = ()  # of the file, when it was last read
+        self._offset, self._digest = 0, _digest(b"")  # what was read of it
+        self.lines: list[Correction] = []  # by time
         self.by_object: dict[ObjectKey, dict[str | None, Reading]] = {}
-        self.chosen: dict[ObjectKey, str] = {}  # object -> when its readings were last held side by side
+        self.chosen: dict[ObjectKey, datetime] = {}  # object -> when its readings were held side by side last
+        self.left_out: set[ObjectKey] = set()  # by the last line that says so or takes it back
         self.added: dict[ObjectKey, Correction] = {}  # object that is none of the release's -> what adds it
 
     def refresh(self) -> None:
-        """Take in the lines that were written since, by whomever; all anew if the file was replaced.
+        """Take in the lines that were written since, by whomever; all anew if the file was edited.
 
         Raises:
-            CorrectionError: as of the class.
+            CorrectionError: as of the class, until the file is mended.
         """
         with self._lock:
             self._read_on()
 
     def _read_on(self) -> None:
         try:
-            file = self.path.open("rb")
+            with self.path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                state = status.st_ino, status.st_size, status.st_mtime_ns
+                if state == self._state:
+                    return
+                data = file.read()
         except FileNotFoundError:
             self._forget()
             return
-        with file:
-            state = os.fstat(file.fileno())
-            if state.st_ino != self._inode or state.st_size < self._offset:
-                self._forget()
-                self._inode = state.st_ino
-            file.seek(self._offset)
-            new = file.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        if _is_correction(new[len(whole) :]):  # an editor may have left out the last line end
-            whole = new
-        problems = []
-        for line in whole.splitlines():
-            self._number += 1
+        whole = data[: data.rfind(b"\n") + 1]
+        if _is_json(data[len(whole) :]):  # an editor may have left out the last line end
+            whole = data
+        known = self._offset if _digest(data[: self._offset]) == self._digest else 0
+        lines, problems = [], []
+        for number, line in enumerate(whole[known:].split(b"\n"), 1 + whole.count(b"\n", 0, known)):
             try:
                 if line.strip():
-                    self._take_in(parse_correction(line))
+                    lines.append(parse_correction(line))
             except ValueError as error:
-                problems.append(f"{self.path}, line {self._number}: {error}")
-        self._offset += len(whole)
+                problems.append(f"{self.path}, line {number}: {error}")
         if problems:
             raise CorrectionError("\n".join([f"{len(problems)} lines are no corrections:", *problems]))
+        if not known:
+            self._forget()
+        self._take_in(lines)
+        self._state, self._offset, self._digest = state, len(whole), _digest(whole)
 
-    def _take_in(self, line: Correction) -> None:
-        self.lines.append(line)
-        key = ObjectKey(line.image_id, line.object_index)
-        if line.reviewed:
-            self.chosen[key] = max(self.chosen.get(key, ""), line.when)
-        elif line.operation == "add":
-            self.added[key] = line
-        else:
-            readings = self.by_object.setdefault(key, {})
-            readings[line.who] = readings.get(line.who, Reading(line.who, line.when)).after(line)
+    def _take_in(self, lines: list[Correction]) -> None:
+        """In the order in which a build applies them: by time, whatever their order in the file."""
+        lines = sorted(lines, key=lambda line: line.order)
+        if lines and self.lines and lines[0].order < self.lines[-1].order:
+            lines = sorted([*self.lines, *lines], key=lambda line: line.order)
+            self._forget()
+        for line in lines:
+            self.lines.append(line)
+            key = ObjectKey(line.image_id, line.object_index)
+            if line.operation == "leave_out":
+                self.left_out.add(key)
+            elif line.operation == "take_back":
+                self.left_out.discard(key)
+            if line.reviewed:
+                self.chosen[key] = line.time
+            elif line.operation == "add":
+                self.added[key] = line
+            else:
+                readings = self.by_object.setdefault(key, {})
+                readings[line.who] = readings.get(line.who, Reading(line.who, line.time)).after(line)
 
     def touched(self, key: ObjectKey) -> set[str]:
         """The fields that anybody ever changed of an object."""
         found = self.by_object.get(key, {}).values()
         return {name for reading in found for name in reading.changes}
 
-    def append(self, values: Mapping[str, Any], num_objects: int = 0) -> Correction:
-        """Write one line; it is on the disk when this returns.
+    def append(self, *said: Mapping[str, Any], num_objects: int = 0) -> Correction:
+        """Write lines, all or none; they are on the disk when this returns the last.
 
         Args:
-            values: of a `Correction`, without `when`; of `add` without `object_index` too, which becomes the
-                next that is free, whoever else adds to the picture at the same time.
+            said: values of a `Correction`, without `when`; of `add` without `object_index` too, which becomes
+                the next that is free, whoever else adds to the picture at the same time.
             num_objects: of `add`, how many objects the picture has without those of this file.
 
         Raises:
             ValueError: if they make none; nothing is written.
             OSError: if it cannot be written.
         """
-        is_add = values["operation"] == "add"
-        # Before the file is there.
-        parse_correction(_line({**values, "object_index": 0} if is_add else values, datetime.now(UTC)))
+        for values in said:  # before the file is there
+            parse_correction(_line({"object_index": 0, **values}, datetime.now(UTC)))
         is_new = not self.path.exists()
         with self._lock, self.path.open("ab+") as file, _locked(file.fileno()):
             self.refresh()
-            if is_add:
-                values = {**values, "object_index": self._next_index(values["image_id"], num_objects)}
-            after = max((datetime.fromisoformat(line.when) for line in self.lines[-1:]), default=None)
-            now = datetime.now(UTC)
-            line = _line(values, now if after is None else max(now, after + timedelta(microseconds=1)))
-            correction = parse_correction(line)
-            written = self._mended_end(file.fileno()) + correction.to_json().encode() + b"\n"
+            now, step = datetime.now(UTC), timedelta(microseconds=1)
+            if self.lines:  # the clock of who wrote it may be ahead
+                now = max(now, self.lines[-1].time + step)
+            made: list[Correction] = []
+            for values in said:
+                if values["operation"] == "add":
+                    values = {**values, "object_index": self._next_index(values["image_id"], num_objects)}
+                made.append(parse_correction(_line(values, now + len(made) * step)))
+            text = "".join(f"{correction.to_json()}\n" for correction in made)
+            written = self._mended_end(file.fileno()) + text.encode()
             if os.write(file.fileno(), written) < len(written):
                 os.ftruncate(file.fileno(), self._offset)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
@@ -166,7 +182,7 @@ class Readings:
                 os.fsync(folder)  # the file's name, too
             finally:
                 os.close(folder)
-        return correction
+        return made[-1]
 
     def _next_index(self, image_id: str, num_objects: int) -> int:
         added = [key.object_index + 1 for key in self.added if key.image_id == image_id]
@@ -186,12 +202,17 @@ def _line(values: Mapping[str, Any], when: datetime) -> str:
     return json.dumps({**said, "when": when.isoformat(timespec="microseconds").replace("+00:00", "Z")})
 
 
-def _is_correction(line: bytes) -> bool:
+def _is_json(line: bytes) -> bool:
+    """What was cut off is none."""
     try:
-        parse_correction(line)
-    except ValueError:
+        json.loads(line)
+    except (ValueError, RecursionError):
         return False
     return True
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data).digest()
 
 
 @contextmanager

@@ -65,7 +65,7 @@ class Report:
         objects: of the queue, added ones among them.
         added: of them, those that a correction adds.
         done: of them, those that anybody has a reading of; adding is none.
-        left_out: of them, those that the latest reading leaves out.
+        left_out: of them, those that the corrections leave out, by their last word.
         reviewed: of them, those whose readings were held side by side.
     """
 
@@ -102,18 +102,17 @@ def report(queue: Queue, readings: Readings) -> Report:
     """Look through all readings of the queue's objects."""
     queue.take_in(readings.added.values())
     found = [(item, readings.by_object[item.key]) for item in queue.items if item.key in readings.by_object]
-    latest = [max(of_one.values(), key=lambda reading: reading.when) for _, of_one in found]
     reviewed = sum(item.key in readings.chosen for item, _ in found)
     added = sum(item.is_added for item in queue.items)
     people = _people(readings.lines, [of_one for _, of_one in found])
-    left_out = sum(reading.left_out for reading in latest)
+    left_out = sum(item.key in readings.left_out for item, _ in found)
     return Report(len(queue.items), added, len(found), left_out, reviewed, people, _agreement(found))
 
 
 def _people(lines: Iterable[Correction], found: Iterable[Mapping[str | None, Reading]]) -> list[Work]:
     times: dict[str, list[datetime]] = defaultdict(list)
     for line in lines:
-        times[line.who or NOBODY].append(datetime.fromisoformat(line.when))
+        times[line.who or NOBODY].append(line.time)
     objects = [who or NOBODY for readings in found for who in readings]
     return [
         Work(who, objects.count(who), len(saved), _hours(sorted(saved)))

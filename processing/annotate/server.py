@@ -14,6 +14,7 @@ import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -25,7 +26,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import ImageNet3D
-from ImageNet3D import CORRECTED_FIELDS, OBJECT_STATUS, Unusable
+from ImageNet3D import CORRECTED_FIELDS, OBJECT_STATUS, Unusable, may_be_new
 from processing.annotate.page import page
 from processing.annotate.queue import Filter, Item, Queue
 from processing.annotate.readings import Reading, Readings
@@ -73,7 +74,9 @@ class Guard:
     def _refusal(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
         if self._hosts is not None and host not in self._hosts:
-            return PlainTextResponse("this server is not called so", 403)
+            names = ", ".join(sorted(self._hosts))
+            text = f"this server is called {names}; through a tunnel, use the same port at both ends"
+            return PlainTextResponse(text, 403)
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if request.url.path == "/" and request.method == "GET":
             given = request.query_params.get("token", "")
@@ -149,20 +152,18 @@ class Tool:
         )
         items = self._queue.chosen(wanted)
         times = [self._when_done(item, who) for item in items]
-        done = [bool(when) for when in times]
-        last = max(
-            (place for place, is_done in enumerate(done) if is_done), key=times.__getitem__, default=-1
-        )
+        done = [when is not None for when in times]
+        _, last = max(((when, place) for place, when in enumerate(times) if when), default=(None, -1))
         undone = [place for place, is_done in enumerate(done) if not is_done]
         at = next((place for place in undone if place > last), undone[0] if undone else 0)
         return JSONResponse({"numbers": [item.number for item in items], "done": done, "at": at})
 
-    def _when_done(self, item: Item, who: str | None) -> str:
-        """When a person last said something of an object, or added it; empty if never."""
+    def _when_done(self, item: Item, who: str | None) -> datetime | None:
+        """When a person last said something of an object, or added it; None if never."""
         if reading := self._readings.by_object.get(item.key, {}).get(who):
             return reading.when
         adding = self._readings.added.get(item.key)
-        return adding.when if adding is not None and adding.who == who else ""
+        return adding.time if adding is not None and adding.who == who else None
 
     def _object(self, asked: Mapping[str, Any]) -> Response:
         """All that the page shows of an object: the release's values, this person's, and where to begin."""
@@ -245,12 +246,12 @@ class Tool:
         operation = asked.get("operation", "set")
         said = self._line(item, operation, asked.get("who"), asked.get("note"))
         if operation == "set":
-            said |= self._changes(item, _checked(asked.get("values")))
-        elif operation == "add":
+            return self._append_pose(item, said, _checked(asked.get("values")))
+        if operation == "add":
             del said["object_index"]
             said["new"] = {name: v for name, v in _checked(asked.get("values")).items() if v is not None}
-            return self._append(said, self._num_objects(item))
-        elif operation not in ("leave_out", "take_back"):
+            return self._append(said, num_objects=self._num_objects(item))
+        if operation not in ("leave_out", "take_back"):
             raise HTTPException(422, "operation is none of set, add, leave_out, take_back")
         return self._append(said)
 
@@ -275,19 +276,28 @@ class Tool:
         key = {"image_id": item.key.image_id, "object_index": item.key.object_index}
         return {"operation": operation, **key, "who": who or None, "why": why or _NO_REASON}
 
-    def _changes(self, item: Item, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Old and new of a reading: status, density, what differs from the release, what anybody changed.
+    def _append_pose(self, item: Item, said: dict[str, Any], values: Mapping[str, Any]) -> Response:
+        """Write a reading that wins as a whole, so that nothing of an earlier one shines through.
 
-        So the later of two readings wins as a whole, and no field of the earlier one shines through.
+        It names status, density, what differs from the release and what anybody changed; where somebody else
+        left the object out, it is taken back, too.
         """
         self._refresh()
         always = {"object_status", "dense"} | self._readings.touched(item.key)
-        names = [n for n in CORRECTED_FIELDS if n in always or values[n] != item.released[n]]
-        return {"old": {n: item.released[n] for n in names}, "new": {n: values[n] for n in names}}
+        new = {n: values[n] for n in CORRECTED_FIELDS if n in always or values[n] != item.released[n]}
+        for name, value in list(new.items()):
+            if value == item.released[name] and not may_be_new(name, value):
+                new[name] = _as_new(name, value)
+        set_ = {**said, "old": {name: item.released[name] for name in new}, "new": new}
+        readings = self._readings.by_object.get(item.key, {}).values()
+        meant = not said.get("reviewed") and any(r.left_out and r.who == said["who"] for r in readings)
+        if item.key in self._readings.left_out and not meant:
+            return self._append({**said, "operation": "take_back"}, set_)
+        return self._append(set_)
 
-    def _append(self, said: dict[str, Any], num_objects: int = 0) -> Response:
+    def _append(self, *said: dict[str, Any], num_objects: int = 0) -> Response:
         try:
-            written = self._readings.append(said, num_objects)
+            written = self._readings.append(*said, num_objects=num_objects)
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
         except OSError as error:
@@ -305,7 +315,8 @@ class Tool:
 
     def _is_open(self, item: Item) -> bool:
         pair = self._two(item)
-        return bool(pair) and self._readings.chosen.get(item.key, "") < max(r.when for r in pair)
+        chosen = self._readings.chosen.get(item.key)
+        return bool(pair) and (chosen is None or chosen < max(r.when for r in pair))
 
     def _two(self, item: Item) -> list[Reading]:
         """The two latest readings by different people, in an order that tells nothing of them; else none."""
@@ -336,12 +347,11 @@ class Tool:
         if type(choice) is not int or choice not in (0, 1):
             raise HTTPException(422, "choice is 0 or 1")
         better = pair[choice]
-        said = self._line(
-            item, "leave_out" if better.left_out else "set", asked.get("who"), asked.get("note")
-        )
-        if not better.left_out:
-            said |= self._changes(item, {**item.released, **better.changes})
-        return self._append({**said, "reviewed": True})
+        operation = "leave_out" if better.left_out else "set"
+        said = self._line(item, operation, asked.get("who"), asked.get("note")) | {"reviewed": True}
+        if better.left_out:
+            return self._append(said)
+        return self._append_pose(item, said, {**item.released, **better.changes})
 
 
 def _checked(values: Any) -> dict[str, Any]:
@@ -351,6 +361,16 @@ def _checked(values: Any) -> dict[str, Any]:
     if values["object_status"] not in OBJECT_STATUS or type(values["dense"]) is not bool:
         raise HTTPException(422, "choose a status and a density first")
     return values
+
+
+def _as_new(name: str, value: Any) -> Any:
+    """A value of the release that a correction may not give, as one that means the same."""
+    if name in ImageNet3D.ANGLES:
+        return math.remainder(value, 2 * math.pi)
+    if name == "bbox":  # turned round
+        (x1, x2), (y1, y2) = sorted(value[::2]), sorted(value[1::2])
+        return [x1, y1, x2, y2]
+    return None  # of distance, viewport and CAD model what is not above 0 says that there is none
 
 
 def _name_of(pair: list[Reading]) -> str:

@@ -57,6 +57,68 @@ def test_lines_of_others_are_seen_and_a_replaced_file_is_read_anew(tmp_path):
     assert [c.who for c in read_corrections(str(one.path))] == ["B", "C"]
 
 
+def test_time_counts_and_not_the_order_of_lines(tmp_path):
+    """As for a build: a file may be put together of several, and seconds may have parts or none."""
+    path = tmp_path / "c.jsonl"
+    day = "2026-11-28T10:00:00"
+    later, first = said(2.0, when=f"{day}.5Z"), said(1.5, when=f"{day}Z")
+    path.write_text("".join(json.dumps(line) + "\n" for line in (later, first)))
+    readings = Readings(path)
+    assert readings.by_object[KEY]["A"].changes == {"azimuth": 2.0}
+    ahead, back = said(3.0, when="2999-01-01T00:00:00Z"), said(1.75, "B", when=f"{day}.25Z")
+    with path.open("a") as file:
+        file.write(json.dumps(ahead) + "\n" + json.dumps(back) + "\n")
+    readings.refresh()
+    assert readings.by_object[KEY]["A"].changes == {"azimuth": 3.0}
+    assert [line.when for line in readings.lines] == [c.when for c in read_corrections(str(path))]
+    readings.append(said(2.5))  # by a clock that is right
+    assert [line.new["azimuth"] for line in read_corrections(str(path))][-1] == 2.5
+
+
+def test_what_is_edited_in_place_is_read_anew(tmp_path):
+    readings = Readings(tmp_path / "c.jsonl")
+    for who, value in (("A", 1.5), ("B", 2.5)):
+        readings.append(said(value, who))
+    text, other = readings.path.read_text(), Readings(readings.path)
+    readings.path.write_text(text.replace("1.5", "1.7"))  # as long as before
+    other.refresh()
+    assert other.by_object[KEY]["A"].changes == {"azimuth": 1.7}
+    readings.path.write_text(text.partition("\n")[2])  # without its first line, and then it grows
+    readings.append(said(3.0, "a name that makes a line longer than the one that is gone " + "x" * 40))
+    readings.append(said(3.0, "C"))
+    other.refresh()
+    assert set(other.by_object[KEY]) == set(Readings(readings.path).by_object[KEY])
+    assert {"B", "C"} < set(other.by_object[KEY])
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_line_that_is_wrong_stays_and_is_told_until_it_is_mended(tmp_path, end):
+    readings = Readings(tmp_path / "c.jsonl")
+    readings.append(said())
+    sound = readings.path.read_text()
+    wrong = sound + json.dumps(said(2.0, "B", when="2026-11-28 09:31")) + end
+    readings.path.write_text(wrong)
+    for attempt in (readings.refresh, readings.refresh, lambda: readings.append(said(2.5))):
+        with pytest.raises(CorrectionError, match=r"line 2: when is .*write a time in UTC"):
+            attempt()
+    assert readings.path.read_text() == wrong
+    assert set(readings.by_object[KEY]) == {"A"}  # what was read before
+    readings.path.write_text(wrong.replace("28 09:31", "28T09:31:00Z"))
+    readings.append(said(2.5, "C"))
+    assert [c.who for c in read_corrections(str(readings.path))] == ["B", "A", "C"]
+    assert set(readings.by_object[KEY]) == {"A", "B", "C"}
+
+
+def test_lines_that_belong_together_are_all_written_or_none(tmp_path):
+    readings = Readings(tmp_path / "c.jsonl")
+    back = {key: v for key, v in said(operation="take_back").items() if key not in ("old", "new")}
+    with pytest.raises(ValueError, match="azimuth"):
+        readings.append(back, said(90.0))
+    assert not readings.path.exists()
+    assert readings.append(back, said(1.5)).operation == "set"
+    assert [line.operation for line in read_corrections(str(readings.path))] == ["take_back", "set"]
+
+
 @pytest.mark.parametrize("cut", [1, 30, 100])
 def test_what_a_power_cut_left_of_a_line_goes(tmp_path, cut):
     readings = Readings(tmp_path / "c.jsonl")

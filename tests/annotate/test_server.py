@@ -22,6 +22,7 @@ from ImageNet3D import (
     POSE_FIELDS,
     RawTree,
     parse_correction,
+    read_annotation,
     read_corrections,
     survey,
 )
@@ -85,7 +86,10 @@ def test_the_page_wants_the_token_in_its_address(client):
 
 
 def test_a_server_by_another_name_does_not_answer(client):
-    assert client.get("/api/queue", headers={"host": "evil.example"}).status_code == 403
+    """Nor through a tunnel from another port; the answer names the remedy."""
+    for host in ("evil.example", "127.0.0.1:9000"):
+        answer = client.get("/api/queue", headers={"host": host})
+        assert (answer.status_code, HOST in answer.text, "same port" in answer.text) == (403, True, True)
 
 
 def test_the_page_lets_no_other_script_in_and_asks_nobody_else(client):
@@ -207,6 +211,58 @@ def test_an_object_is_left_out_and_taken_back(client, queue, readings):
     assert [line.operation for line in readings.lines] == ["leave_out", "take_back"]
 
 
+def corrected(sample_folder, readings, key):
+    """What the release says of an object with the corrections; None if it is left out. And the notes."""
+    found = survey(RawTree(str(sample_folder)), corrections=str(readings.path))
+    entry = next(e for split in found.entries.values() for e in split if e.image_id == key.image_id)
+    notes = []
+    objects = read_annotation(found.release, entry, notes).objects
+    return next((item for item in objects if item.index == key.object_index), None), notes
+
+
+def test_who_does_not_see_that_another_left_an_object_out_brings_it_back(
+    client, queue, readings, sample_folder
+):
+    """The later reading wins as a whole; who left it out and saves a pose still says that it is none."""
+    key = queue.items[0].key
+    client.post("/api/save", json=body(queue, operation="leave_out"))
+    client.post("/api/save", json=body(queue, values={"azimuth": 1.25}))
+    assert corrected(sample_folder, readings, key)[0] is None
+    client.post("/api/save", json=body(queue, who="B", values={"azimuth": 2.0}))
+    assert [line.operation for line in readings.lines] == ["leave_out", "set", "take_back", "set"]
+    assert corrected(sample_folder, readings, key)[0].azimuth == 2.0
+    client.post("/api/save", json=body(queue, who="B", values={"azimuth": 2.5}))
+    assert len(readings.lines) == 5  # it is back already
+    assert report_on(str(sample_folder), str(readings.path)).left_out == 0
+
+
+ODD = {"azimuth": 20.0, "bbox": (50.0, 40.0, 10.0, 8.0), "distance": -1.0, "viewport": 0.0, "cad_index": 0}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_release_value_that_no_correction_may_have_can_be_agreed_with(tmp_path, name):
+    """B keeps what A mended; the line says the same in a form that a correction may have."""
+    from support.raw_tree import RawTreeWriter, an_object
+
+    raw = (
+        RawTreeWriter()
+        .sound()
+        .annotation("bed", "a", an_object(**{name: ODD[name]}))
+        .folder(tmp_path / "raw")
+    )
+    queue, readings = Queue(str(raw)), Readings(tmp_path / "fixes.jsonl")
+    headers = {"authorization": f"Bearer {TOKEN}", "origin": ORIGIN}
+    client = TestClient(Tool(queue, readings, TOKEN).app(frozenset([HOST])), base_url=ORIGIN, headers=headers)
+    released = queue.items[0].released
+    mended = {"bbox": [1.0, 2.0, 30.0, 40.0], "cad_index": 1}.get(name, 1.5)
+    for who, value in (("A", mended), ("B", released[name])):
+        answer = client.post("/api/save", json=body(queue, who=who, values={name: value}))
+        assert answer.status_code == 200, answer.text
+    meant = {"azimuth": math.remainder(20.0, 2 * math.pi), "bbox": [10.0, 8.0, 50.0, 40.0]}.get(name)
+    assert readings.lines[-1].new[name] == meant
+    assert survey(RawTree(str(raw)), corrections=str(readings.path))
+
+
 NEW_BOX = [10.0, 20.5, 110.0, 90.0]
 
 
@@ -256,7 +312,11 @@ def test_an_added_object_begins_with_a_guess_and_becomes_a_row(fresh, readings, 
     assert [{name: row[name] for name in CORRECTED_FIELDS} for row in rows] == [expected]
 
 
-def test_an_added_object_is_in_the_queue_and_can_be_corrected_and_left_out(fresh, readings, sample_folder):
+def test_an_added_object_is_in_the_queue_and_can_be_corrected_and_left_out(
+    fresh, readings, sample_folder, tmp_path
+):
+    from processing.build.command import build
+
     queue, client = fresh
     count = len(queue.items)
     saved = adding(client, queue, 1, theta=0.25)
@@ -280,6 +340,11 @@ def test_an_added_object_is_in_the_queue_and_can_be_corrected_and_left_out(fresh
     assert len(survey(RawTree(str(sample_folder)), corrections=str(readings.path)).corrections) == 3
     report = report_on(str(sample_folder), str(readings.path))
     assert (report.objects, report.added, report.done, report.left_out) == (count + 1, 1, 1, 1)
+    # Also in a folder that was built with it.
+    client.post("/api/save", json=body(queue, count, operation="take_back"))
+    out = tmp_path / "out"
+    build(str(sample_folder), out, configs=["pose"], corrections=[str(readings.path)], workers=1)
+    assert report_on(str(out), str(readings.path)).added == 1
 
 
 def test_two_who_add_to_one_picture_get_two_objects(fresh, readings, sample_folder):
@@ -405,10 +470,11 @@ def test_a_built_folder_says_what_the_release_said(queue, sample_folder, client,
     number = next(item.number for item in queue.items if item.annotation.posed)
     client.post("/api/save", json=body(queue, number, values={"azimuth": 2.0}))
     build(str(sample_folder), tmp_path / "out", configs=["pose"], corrections=[str(readings.path)], workers=1)
-    again = Queue(str(tmp_path / "out"))
-    item = next(item for item in again.items if item.key == queue.items[number].key)
-    assert item.annotation.azimuth == 2.0
-    assert item.released["azimuth"] == queue.items[number].released["azimuth"]
+    for path in (tmp_path / "out", (tmp_path / "out").as_uri()):
+        again = Queue(str(path))
+        item = next(item for item in again.items if item.key == queue.items[number].key)
+        assert item.annotation.azimuth == 2.0
+        assert item.released["azimuth"] == queue.items[number].released["azimuth"]
 
 
 # --------------------------------------------------------------------------------------------------------
@@ -432,15 +498,42 @@ def test_the_better_of_two_readings_wins(client, queue, readings, sample_folder)
     assert client.post("/api/choose", json=chosen).status_code == 200
     assert readings.lines[-1].reviewed
     assert client.get("/api/pairs").json()["numbers"] == []
-    from ImageNet3D import read_annotation
-
-    found = survey(RawTree(str(sample_folder)), corrections=str(readings.path))
-    key = queue.items[0].key
-    entry = next(e for split in found.entries.values() for e in split if e.image_id == key.image_id)
-    assert read_annotation(found.release, entry, []).objects[key.object_index].azimuth == 1.0
+    assert corrected(sample_folder, readings, queue.items[0].key)[0].azimuth == 1.0
     # A newer reading opens it again.
     client.post("/api/save", json=body(queue, values={"azimuth": 1.5}))
     assert client.get("/api/pairs").json()["numbers"] == [0]
+
+
+@pytest.mark.parametrize("left_out", [False, True])
+def test_the_better_reading_wins_where_the_other_one_leaves_the_object_out(
+    client, queue, readings, sample_folder, left_out
+):
+    client.post("/api/save", json=body(queue, operation="leave_out"))
+    client.post("/api/save", json=body(queue, who="B", values={"azimuth": 2.0}))
+    pair = client.get("/api/pair/0").json()
+    choice = [reading["left_out"] for reading in pair["readings"]].index(left_out)
+    chosen = {**body(queue, who="C"), "pair": pair["pair"], "choice": choice}
+    client.post("/api/save", json=body(queue, who="A", operation="leave_out"))
+    assert client.post("/api/choose", json=chosen).status_code == 409  # there is a newer one
+    pair = client.get("/api/pair/0").json()
+    chosen |= {
+        "pair": pair["pair"],
+        "choice": [reading["left_out"] for reading in pair["readings"]].index(left_out),
+    }
+    assert client.post("/api/choose", json=chosen).status_code == 200
+    assert all(line.reviewed for line in readings.lines if line.who == "C")
+    assert client.get("/api/pairs").json()["numbers"] == []
+    item, _ = corrected(sample_folder, readings, queue.items[0].key)
+    assert (item is None) == left_out
+    assert report_on(str(sample_folder), str(readings.path)).left_out == left_out
+
+
+def test_two_who_say_the_same_overrule_nobody(client, queue, readings, sample_folder):
+    for who, values in (("A", {}), ("B", {}), ("C", {"azimuth": 2.0}), ("D", {"azimuth": 2.5})):
+        client.post("/api/save", json=body(queue, who=who, values=values))
+    _, notes = corrected(sample_folder, readings, queue.items[0].key)
+    overruled = [note.value for note in notes if note.reason == "correction_overruled"]
+    assert overruled == [f"azimuth at {readings.lines[-1].when}"]
 
 
 def test_the_order_of_two_readings_is_random(queue, tmp_path):
@@ -488,6 +581,25 @@ def test_the_report_counts_and_measures(queue, sample_folder, tmp_path):
     assert "75.0%" in printed.output
     as_json = CliRunner().invoke(main, [*options, "--json"])
     assert json.loads(as_json.output)["agreement"][-1]["below_10"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--report"], "fixes.jsonl: no such file of corrections"),
+        (["--corrections", "nowhere/fixes.jsonl"], "nowhere/fixes.jsonl: there is no such folder"),
+        (["--corrections", "memory://fixes.jsonl"], "there is no such folder on this machine"),
+        (["--objects", "latin"], "latin: is no UTF-8"),
+        (["--host", "192.0.2.1"], "192.0.2.1, port 0: .*; name another --host or --port"),
+    ],
+)
+def test_what_cannot_be_had_is_said(tiny, tmp_path, monkeypatch, options, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin").write_bytes(b"bed/caf\xe9 0\n")
+    done = CliRunner().invoke(main, ["annotate", str(tiny), "--corrections", "fixes.jsonl", *options])
+    assert done.exit_code == 1
+    assert re.search(said, done.output)
+    assert not (tmp_path / "fixes.jsonl").exists()
 
 
 # --------------------------------------------------------------------------------------------------------
