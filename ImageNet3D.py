@@ -2193,6 +2193,10 @@ def _content(fs: fsspec.AbstractFileSystem, path: str) -> bytes | None:
         return fs.cat_file(path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
+    except io.UnsupportedOperation as error:
+        raise ReleaseError(
+            f"{path}: a pipe, which can be read only once; write it to a file first"
+        ) from error
 
 
 def read_captions(
@@ -2308,7 +2312,7 @@ def is_unicode(text: str) -> bool:
 # The raw tree: a folder or a zip
 # --------------------------------------------------------------------------------------------------------
 
-TREE_FOLDERS = ("images", "annotations", "lists", "CAD", "captions")
+TREE_FOLDERS = ("lists", "images", "annotations", "CAD", "captions")  # lists name what the others may have
 
 
 @dataclass(frozen=True)
@@ -2664,7 +2668,11 @@ class RawTree:
         files: dict[str, tuple[int, str]] = {}
         for folder in TREE_FOLDERS:
             if self._is_local:
-                files.update(_scan_local_folder(f"{self._top}/{folder}", folder))
+                categories = {
+                    *CATEGORY_IDS,
+                    *(match[1] for name in files if (match := _LIST.fullmatch(name))),
+                }
+                files.update(_scan_local_folder(f"{self._top}/{folder}", folder, categories))
                 continue
             for path, info in self._fs.find(f"{self._top}/{folder}", detail=True).items():
                 if info["type"] == "file":
@@ -2963,10 +2971,13 @@ def _will_be_read(path: str, start: int, size: int) -> None:
             os.close(descriptor)
 
 
-def _scan_local_folder(folder: str, prefix: str) -> Iterator[tuple[str, tuple[int, str]]]:
+def _scan_local_folder(
+    folder: str, prefix: str, categories: Collection[str]
+) -> Iterator[tuple[str, tuple[int, str]]]:
     """Files below a local folder; some ten times as fast as fsspec's own walk, and this is start-up time.
 
-    However deep folders are nested: those that wait are in a list.
+    However deep folders are nested: those that wait are in a list. Links to folders are followed where they
+    have the name of a category alone, for those are read.
     """
     waiting = [(folder, prefix)]
     while waiting:
@@ -2982,7 +2993,7 @@ def _scan_local_folder(folder: str, prefix: str) -> Iterator[tuple[str, tuple[in
             name = f"{prefix}/{entry.name}"
             if entry.is_symlink() and not Path(entry.path).exists():
                 continue  # leads nowhere, or to itself
-            is_category = "/" not in prefix and entry.name in CATEGORY_IDS
+            is_category = "/" not in prefix and entry.name in categories
             if entry.is_symlink() and entry.is_dir() and not is_category:
                 yield name, (0, "link")  # it could lead in circles, or to all of the disk
             elif entry.is_dir(follow_symlinks=is_category):

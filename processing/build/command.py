@@ -23,7 +23,7 @@ from tqdm import tqdm
 import ImageNet3D
 from ImageNet3D import Entry, RawTree, ReleaseError, Survey
 from processing.build import DEFAULT_SHARD_SIZE, cad, plan, references, shards
-from processing.build.ownership import clear, make_ready, refuse_strangers, replaced_configs
+from processing.build.ownership import clear, make_ready, refuse_own_files, refuse_strangers, replaced_configs
 from processing.build.plan import LEFT_OUT_BATCH, Shard, parsed_size
 from processing.build.references import ReferenceShard
 from processing.built import (
@@ -43,7 +43,7 @@ from processing.card.figures import CAMERA, camera_figure, can_draw, draw_figure
 from processing.card.pages import MADE_OF, render_pages
 from processing.compare.command import since
 from processing.compare.version import open_version
-from processing.configs import ALL_TABLES, PUBLISHED_CONFIGS, REFERENCE_TABLES
+from processing.configs import ALL_TABLES, PUBLISHED_CONFIGS, REFERENCE_TABLES, table_of
 from processing.crop import pixels
 from processing.ledger import Report, ShardResult, report_of
 from processing.run import BuildError, Run, is_whole, locked
@@ -110,6 +110,9 @@ def build(
     folder, size = place(out), parsed_size(shard_size)
     options = {"configs": sorted(configs), "shard_size": size, "seed": seed}
     refuse_strangers(folder)
+    refuse_own_files(
+        folder, dict.fromkeys(corrections, "corrections") | ({previous: "a version"} if previous else {})
+    )
     earlier = None if previous is None else open_version(previous)
     _look_for_sources()
     if found := sorted(set("*?[") & set(str(folder))):
@@ -127,11 +130,12 @@ def build(
         # Nothing is made before it is known what to build.
         stack.enter_context(_full_disk_named(folder))
         stack.enter_context(locked(folder))
-        replaced = replaced_configs(work, tables)
+        replaced = replaced_configs(work, _of_tables(tables, configs))
         planned = plan.plan_shards(survey, size) if _reads_pictures(tables) else []
         beside = references.plan_references(survey, tables, size)
         files = _files(planned, beside, tables)
         make_ready(work, files)
+        gone = "; the finished build that was there is gone" if replaced else ""
         results = _write_shards(survey, planned, beside, tables, work, workers, client)
         _check_unchanged(survey, ImageNet3D.fingerprint(RawTree(raw), captions, corrections), work)
         report = report_of(survey, results)
@@ -139,7 +143,7 @@ def build(
         report.books.check()
         odd = [finding for _, finding in report.findings if finding.reason not in ImageNet3D.OF_CORRECTIONS]
         if strict and odd:
-            raise BuildError(f"{report}\n\n--strict: {len(odd)} findings, so no card was written")
+            raise BuildError(f"{report}\n\n--strict: {len(odd)} findings, so no card was written{gone}")
         told = {"repository": repo or ImageNet3D.REPOSITORY, "synthetic": is_drawn(survey.release.tree)}
         manifest = _manifest_of_shards(work, options | told, planned, results, report)
         if earlier is not None:
@@ -147,7 +151,8 @@ def build(
             manifest = replace(manifest, options={**manifest.options, "changes": changes})
         sizes = sizes_of(manifest.files, configs)
         if not _has_rows(sizes, tables):
-            raise ReleaseError(f"{report}\n\n{raw}: has no row for any config; the findings above say why")
+            why = "\n".join(_without_rows(configs, tables, sizes))
+            raise ReleaseError(f"{report}\n\n{why}\n\n{raw}: has no row for any config{gone}")
         _check_undisturbed(work, results)
         remove(folder, half_written(folder))  # by workers of this build that were lost
         pages = _describe(work, files, survey, manifest)
@@ -170,13 +175,26 @@ def _notes(
     if replaced:
         names = ", ".join(sorted(replaced))
         yield f"a finished build of other input, options or code, with {names}, was there and is replaced"
-    for table in tables:
-        if table not in sizes and (not configs or table in configs):
-            yield f"{table} has no row, so that config is left out; the table above says why"
+    yield from _without_rows(configs, tables, sizes)
     if not can_draw():
         yield NO_PLOTS
     if not configs and "captions" not in tables:
         yield NO_CAPTIONS
+
+
+def _without_rows(configs: Sequence[str], tables: Sequence[str], sizes: Sizes) -> Iterator[str]:
+    """What to say of configs that are left out."""
+    for config in _of_tables(tables, configs):
+        if config not in sizes:
+            why = "the table above says why"
+            if table_of(config) != config:  # the table says of all of pose what became of it
+                why = "no object of such a category is posed and in its splits"
+            yield f"{config} has no row, so that config is left out; {why}"
+
+
+def _of_tables(tables: Sequence[str], configs: Sequence[str]) -> list[str]:
+    """The configs that are asked for, all where none is, and have their files among these."""
+    return [config for config in configs or PUBLISHED_CONFIGS if table_of(config) in tables]
 
 
 def _files(planned: Sequence[Shard], beside: Sequence[ReferenceShard], tables: Sequence[str]) -> set[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
 from processing.built import BOOKKEEPING, FIGURES, FINISHED_BY, LEDGER, read_manifest
+from processing.card.description import sizes_of
 from processing.configs import ALL_TABLES
 from processing.run import BuildError, Run, read_run, strangers, written_by_builds
 from processing.runtime.paths import Place
@@ -39,11 +43,31 @@ def refuse_strangers(folder: Place) -> None:
         )
 
 
-def replaced_configs(run: Run, tables: Collection[str]) -> set[str]:
+def refuse_own_files(folder: Place, given: Mapping[str, str]) -> None:
+    """Raise BuildError where a build is given what it would remove before it has read it.
+
+    Args:
+        given: path or URL of a file or folder -> what it is, in words.
+    """
+    for path, what in given.items():
+        fs, location = fsspec.core.url_to_fs(path)
+        if isinstance(folder, Path):
+            is_own = isinstance(fs, LocalFileSystem)
+            is_own = is_own and Path(location).resolve().is_relative_to(folder.resolve())
+        else:
+            is_own = f"{path.rstrip('/')}/".startswith(f"{folder}/")
+        if is_own and fs.exists(location):
+            raise BuildError(
+                f"{path}: {what} in the folder that is to be built, where a build removes what the last one "
+                "made; copy it elsewhere and give that, or build into another folder"
+            )
+
+
+def replaced_configs(run: Run, configs: Collection[str]) -> set[str]:
     """The configs of a finished build with another key, which this one is about to replace; none without one.
 
     Args:
-        tables: of this build.
+        configs: of this build.
 
     Raises:
         BuildError: if this build has not all of them: they would be gone.
@@ -54,8 +78,8 @@ def replaced_configs(run: Run, tables: Collection[str]) -> set[str]:
         return set()  # nothing that was finished
     if (begun := read_run(run.folder)) is not None and begun.key == run.key:
         return set()
-    held = {table for table in manifest.tables if manifest.paths_of(table)}
-    if lost := sorted(held.difference(tables)):
+    held = set(sizes_of(manifest.files, manifest.options.get("configs", ())))
+    if lost := sorted(held.difference(configs)):
         raise BuildError(
             f"{run.folder}: holds a finished build with {', '.join(lost)}, which this one would remove; name "
             "another folder, build them too, or remove that one first"

@@ -62,13 +62,13 @@ class Shard:
 
 
 def parsed_size(text: str) -> int:
-    """Bytes of a size: a whole number of them, or one with a unit such as "48MB" or "1GiB".
+    """Bytes of a size: a whole number of them, or one with a unit such as "48MB" or "1GiB", in any case.
 
     Raises:
         ValueError: for what is no such size, or less than one byte.
     """
     try:
-        size = int(text) if text.isdecimal() else convert_file_size_to_int(text)
+        size = int(text) if text.isdecimal() else convert_file_size_to_int(text.upper())
     except ValueError:
         size = 0
     if size < 1:

@@ -160,8 +160,9 @@ def _count_picture(
 
     What posed objects lack for a crop is entered where crops are made.
     """
-    result.pictures += 1
-    result.objects += objects
+    if reason != "list_both_splits":  # of the release it is one picture, which validation counts
+        result.pictures += 1
+        result.objects += objects
     for config, account in result.accounts.items():
         if config in ("pose", *DERIVED_TABLES):
             account.read += objects

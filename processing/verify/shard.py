@@ -23,7 +23,7 @@ from ImageNet3D import (
 from processing.accounts import label_names
 from processing.build.plan import MAX_REPEATED_BYTES, MAX_ROW_GROUP_BYTES, MAX_ROW_GROUP_PICTURES
 from processing.build.shards import shard_schema
-from processing.built import SHARD_NAME, Listed
+from processing.built import CORRECTIONS, SHARD_NAME, Listed
 from processing.configs import TABLES
 from processing.runtime.paths import Place
 from processing.runtime.store import digest, on_this_machine
@@ -68,10 +68,11 @@ def check_checksum(folder: Path, path: str, entry: Listed) -> Iterator[Problem]:
     if (found := digest(folder / path)) is None:
         return
     size, sha256 = found
+    keep = "; move what was added to a file of your own, for a build writes this one" * (path == CORRECTIONS)
     if size != entry.size:
-        yield Problem(path, "checksum_differs", f"{size:,} bytes, {entry.size:,} written")
+        yield Problem(path, "checksum_differs", f"{size:,} bytes, {entry.size:,} written{keep}")
     elif sha256 != entry.sha256:
-        yield Problem(path, "checksum_differs", f"SHA-256 {sha256[:12]}…, {entry.sha256[:12]}… written")
+        yield Problem(path, "checksum_differs", f"SHA-256 {sha256[:12]}…, {entry.sha256[:12]}… written{keep}")
 
 
 def unreadable(path: str, error: Exception) -> Problem:

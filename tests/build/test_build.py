@@ -1,6 +1,7 @@
 """The built folder: files, card, books, ledger, resuming, the command line."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from support import PROJECT, SHARED
 from support.folders import files_of
 from support.raw_tree import TOP, RawTreeWriter, an_object, encoded, npz
 
-from ImageNet3D import REASONS, ReleaseError
+from ImageNet3D import REASONS, RawTree, ReleaseError, survey
 from processing.__main__ import main
 from processing.accounts import NO_CAPTION, Account, Books, UnbalancedBooksError
 from processing.build.command import NO_CAPTIONS, build
@@ -256,6 +257,33 @@ class TestOwnership:
             build(str(sample_folder), out, configs=["pose"], workers=1)
         assert files_of(out) == before
 
+    def test_nor_one_that_shares_its_files(self, sample_folder: Path, tmp_path: Path) -> None:
+        build(str(sample_folder), tmp_path, configs=["pose", "open_vocab_known"], workers=1)
+        before = files_of(tmp_path)
+        with pytest.raises(BuildError, match="finished build with pose, which this one would remove"):
+            build(str(sample_folder), tmp_path, configs=["open_vocab_known"], workers=1)
+        assert files_of(tmp_path) == before
+
+    @pytest.mark.parametrize("given", ["corrections", "previous"])
+    def test_what_it_would_remove_is_not_read_from(
+        self, sample_folder: Path, tmp_path: Path, given: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        said = {"operation": "leave_out", "image_id": image_id_of(sample_folder), "object_index": 0}
+        fixes = tmp_path / "fixes.jsonl"
+        fixes.write_text(json.dumps({**said, "when": "2026-11-28T09:30:00Z", "why": "none"}) + "\n")
+        out = tmp_path / "out"
+        build(str(sample_folder), out, configs=["categories"], corrections=[str(fixes)], workers=1)
+        before = files_of(out)
+        (tmp_path / "link").symlink_to(out)
+        monkeypatch.chdir(out)
+        for path in (str(out), out.as_uri(), str(tmp_path / "link"), "."):
+            options = {"previous": path}
+            if given == "corrections":
+                options = {"corrections": [str(fixes), f"{path}/corrections.jsonl"]}
+            with pytest.raises(BuildError, match="copy it elsewhere and give that"):
+                build(str(sample_folder), out, configs=["categories"], workers=1, seed=1, **options)
+        assert files_of(out) == before
+
     def test_a_replaced_build_is_told(self, sample_folder: Path, tmp_path: Path) -> None:
         told = [
             any("is replaced" in note for note in done.notes)
@@ -289,14 +317,46 @@ class TestOptions:
 
     def test_a_release_without_rows_writes_no_card(self, tmp_path: Path) -> None:
         raw = RawTreeWriter().sound("bed").lists("bed", ()).folder(tmp_path / "raw")
-        with pytest.raises(ReleaseError, match="has no row for any config"):
+        with pytest.raises(ReleaseError, match=r"has no row for any config$"):
             build(raw, tmp_path / "out", workers=1)
         assert not (tmp_path / "out" / "README.md").exists()
+        build(RawTreeWriter().sound("bed").folder(tmp_path / "raw2"), tmp_path / "out", workers=1)
+        with pytest.raises(ReleaseError, match="for any config; the finished build that was there is gone"):
+            build(raw, tmp_path / "out", workers=1)
+
+    def test_open_vocabulary_without_a_category_of_its_kind_is_told(self, tmp_path: Path) -> None:
+        raw = RawTreeWriter().sound("bed").folder(tmp_path / "raw")
+        unknown = "open_vocab_unknown has no row, so that config is left out; no object of such a category"
+        assert any(unknown in note for note in build(raw, tmp_path / "out", workers=1).notes)
+        with pytest.raises(ReleaseError, match=f"{unknown}.*\n.*\n.*no row for any config"):
+            build(raw, tmp_path / "out2", configs=["open_vocab_unknown"], workers=1)
+
+    def test_a_picture_in_both_splits_is_one_of_the_release(self, tmp_path: Path) -> None:
+        raw = RawTreeWriter().sound("bed").lists("bed", ("a", "v"), ("v",)).folder(tmp_path / "raw")
+        found = build(raw, tmp_path / "out", configs=["pose"], workers=1)
+        assert (found.pictures, found.objects) == (2, 2)
+        train = found.books.accounts["pose", "train"]
+        assert (train.read, train.written, dict(train.left_out)) == (2, 1, {"list_both_splits": 1})
+
+    def test_corrections_from_a_pipe_are_refused_plainly(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        raw = RawTreeWriter().sound("bed").folder(tmp_path / "raw")
+        keep_open = os.open(tmp_path / "pipe", os.O_RDWR)
+        try:
+            with pytest.raises(ReleaseError, match="pipe: a pipe, which can be read only once; write it"):
+                build(raw, tmp_path / "out", corrections=[str(tmp_path / "pipe")], workers=1)
+        finally:
+            os.close(keep_open)
 
     def test_strict_writes_no_card(self, sample_folder: Path, tmp_path: Path) -> None:
         with pytest.raises(BuildError, match="findings, so no card was written"):
             build(str(sample_folder), tmp_path / "out", configs=["pose"], workers=1, strict=True)
         assert not (tmp_path / "out" / "README.md").exists()
+
+
+def image_id_of(raw: Path) -> str:
+    """Of any picture of a release."""
+    return survey(RawTree(str(raw))).entries["train"][0].image_id
 
 
 def padded_release(folder: Path, pictures: int) -> Path:

@@ -125,7 +125,14 @@ def test_names_of_any_number_of_shards_sort_and_are_told_apart(total: int) -> No
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("1", 1), ("48000000", 48_000_000), ("48MB", 48_000_000), ("1KiB", 1024), ("1TB", 10**12)],
+    [
+        ("1", 1),
+        ("48000000", 48_000_000),
+        ("48MB", 48_000_000),
+        ("1KiB", 1024),
+        ("1TB", 10**12),
+        ("48mb", 48_000_000),
+    ],
 )
 def test_sizes(text: str, size: int) -> None:
     assert parsed_size(text) == size
