@@ -22,7 +22,7 @@ from processing.evaluate.choices import Choice, parse_thresholds, read_groups, r
 from processing.evaluate.metrics import Errors, Summary
 from processing.evaluate.predictions import ForeignError, Predictions, in_chunks, read_predictions
 from processing.evaluate.report import AVERAGE, CURVE, Report, Symmetric
-from processing.evaluate.truth import Truth, read_keys, read_truth
+from processing.evaluate.truth import DatasetError, Truth, read_keys, read_truth
 
 
 def evaluate(
@@ -60,7 +60,8 @@ def evaluate(
         DatasetError: a shard is damaged, or holds what no build writes.
         FileNotFoundError: a file or the config's shards are not there.
         ChoiceError: the config, the split, the population, a threshold, the file's ending or a category of a
-            group or symmetry is none that exists, or a file of them is of another form.
+            group or symmetry is none that exists, or a file of them is of another form; or no object is of
+            the population.
     """
     limits = parse_thresholds(thresholds) or dict(metrics.THRESHOLDS)
     truth = read_truth(dataset, config, split, population)
@@ -88,7 +89,13 @@ def evaluate(
 def _where_they_are(keys: pa.Array, dataset: str | PathLike[str], config: str, split: str) -> str:
     """Return a hint for predictions that are of another split, or of objects that the config leaves out."""
     for other in ImageNet3D.SPLITS:
-        found = pc.sum(pc.is_in(keys, value_set=read_keys(dataset, "pose", other))).as_py() or 0
+        if (config, split) == ("pose", other):
+            continue  # they are what was read
+        try:
+            there = read_keys(dataset, "pose", other)
+        except (DatasetError, OSError):  # the hint's own trouble is not what was asked about
+            continue
+        found = pc.sum(pc.is_in(keys, value_set=there)).as_py() or 0
         if 2 * found > len(keys):
             remedy = f"--split {other}" if other != split else "--config pose"
             return f"{found:,} of these predictions are of {other} in pose: give {remedy}? "

@@ -68,7 +68,7 @@ class PredictionError(ValueError):
 
 
 class ForeignError(PredictionError):
-    """Predictions for objects that are not in the population."""
+    """Predictions for objects that are not in the dataset, or all for objects outside the population."""
 
     def __init__(self, message: str, keys: pa.Array) -> None:
         super().__init__(message)
@@ -104,7 +104,8 @@ class Predictions:
 
         Raises:
             PredictionError: an object has no prediction, or several.
-            ForeignError: there are predictions for objects that are in none of the truth's files.
+            ForeignError: there are predictions for objects that are in none of the truth's files, or none for
+                any object of the truth.
         """
         place = pc.index_in(self.keys, value_set=truth.keys)
         aside = pc.is_in(self.keys, value_set=truth.outside)
@@ -118,7 +119,8 @@ class Predictions:
         ]
         if any(problems):
             message = "; ".join(filter(None, problems))
-            raise ForeignError(message, foreign) if len(foreign) else PredictionError(message)
+            strangers = foreign if len(rows) else self.keys
+            raise ForeignError(message, strangers) if len(strangers) else PredictionError(message)
         found = np.empty(len(rows), dtype=np.int64)  # each of the truth's objects has one row now
         found[rows] = np.flatnonzero(pc.is_valid(place))
         category = None if self.category is None else self.category[found]

@@ -9,6 +9,9 @@ name, a number and a checksum:
                 would be empty; where only pose is there, the report says that such objects are counted too.
     all         every posed object.
 
+open_vocab_known and open_vocab_unknown are parts of pose, by its column `known`. The other part is outside
+the population: predictions of all of pose may be scored on either.
+
 The checksum is the SHA-256, in hexadecimal, of the sorted lines "image_id object_index", each with "\\n".
 """
 
@@ -19,6 +22,8 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
 from os import PathLike, fspath
 
 import fsspec
@@ -30,10 +35,11 @@ from numpy.typing import NDArray
 
 import ImageNet3D
 from ImageNet3D import shown, shown_error
-from processing.built import shard_glob
-from processing.configs import config_splits
+from processing.built import MANIFEST, Manifest, shard_glob
+from processing.configs import config_splits, table_of
 from processing.evaluate.choices import ChoiceError
 from processing.runtime.store import paths_matching
+from processing.runtime.strict import DamagedError
 
 CONFIGS = ("pose", "open_vocab_known", "open_vocab_unknown", "object_centric")
 POPULATIONS = ("benchmark", "all")
@@ -123,7 +129,7 @@ def read_truth(
     Raises:
         DatasetError: a shard cannot be read, is missing, or holds what no build writes.
         FileNotFoundError: there are no files to read the population from.
-        ChoiceError: the config, the split or the population does not exist.
+        ChoiceError: the config, the split or the population does not exist, or no object is of it.
     """
     if config not in CONFIGS:
         raise ChoiceError(
@@ -135,15 +141,16 @@ def read_truth(
         raise ChoiceError(f"population '{shown(population)}': choose one of {', '.join(POPULATIONS)}")
     folder = _Folder(dataset, split)
     if population == "all" or config == CROPPED:
-        table = folder.read(config, _COLUMNS)
-        inside, read_from, note = np.ones(len(table), dtype=bool), [config], ""
+        table = folder.read_whole(config, _COLUMNS)
+        inside, read_from, note = _own(table, config), [config], ""
     else:
         table, inside, read_from, note = _benchmark(folder, config)
     keys = key_text(table["image_id"], table["object_index"])
     order = _ordered(keys, table["shard"])
     if not inside.any():
-        raise _broken(
-            f"no object of {config}, {split} in {fspath(dataset)} is of the population {population}"
+        raise ChoiceError(
+            f"no object of {config}, {split} in {fspath(dataset)} is of the population {population} "
+            f"({_rule(population, config)}); give {_elsewhere(population, config, _own(table, config).any())}"
         )
     chosen = pa.array(order[inside[order]])
     rows, counted = table.take(chosen), keys.take(chosen)
@@ -180,16 +187,11 @@ def read_keys(dataset: str | PathLike[str], config: str, split: str) -> pa.Array
 
 def _benchmark(folder: _Folder, config: str) -> tuple[pa.Table, NDArray[np.bool_], list[str], str]:
     """Return posed objects, which of them are of the population, the configs read, and what is not known."""
-    known = ImageNet3D.known_only(config)
-    if not folder.shards(config):
-        if not folder.shards(CROPPED):
-            folder.read(config, _COLUMNS)  # says what is missing
+    if not folder.shards(table_of(config)) and folder.shards(CROPPED):
         table = folder.read(CROPPED, _COLUMNS)
-        if known is not None:
-            table = table.filter(pc.equal(table["known"], known))
-        return table, np.ones(len(table), dtype=bool), [CROPPED], ""
-    if not folder.shards(CROPPED):
-        table = folder.read(config, _COLUMNS | _PLACED)
+        return table, _own(table, config), [CROPPED], ""
+    if not folder.shards(CROPPED) and not folder.built_empty(CROPPED):
+        table = folder.read_whole(config, _COLUMNS | _PLACED)
         status = [ImageNet3D.OBJECT_STATUS.index(name) for name in BENCHMARK_STATUS]
         inside = pc.and_(
             pc.is_in(table["object_status"], value_set=pa.array(status)), pc.greater(table["distance"], 0)
@@ -197,21 +199,36 @@ def _benchmark(folder: _Folder, config: str) -> tuple[pa.Table, NDArray[np.bool_
         for name in ("px", "py"):
             inside = pc.and_(inside, pc.is_valid(table[name]))
         note = (
-            f"{CROPPED} is not in the folder, and the columns of {config} show no ignore flag and no empty "
-            "crop: objects that have one are counted too"
+            f"no files {shard_glob(CROPPED, folder.split)} are in the folder, and the columns of {config} "
+            "show no ignore flag and no empty crop: objects that have one are counted too"
         )
-        return table, pc.fill_null(inside, False).to_numpy(), [config], note
-    table = folder.read(config, _COLUMNS)
+        return table, pc.fill_null(inside, False).to_numpy() & _own(table, config), [config], note
+    table = folder.read_whole(config, _COLUMNS)
     crops = folder.read(CROPPED, _KEYS | {"known": pa.bool_()})
-    if known is not None:
-        crops = crops.filter(pc.equal(crops["known"], known))
+    crops = crops.filter(pa.array(_own(crops, config)))
     keys = key_text(crops["image_id"], crops["object_index"])
     inside = pc.is_in(key_text(table["image_id"], table["object_index"]), value_set=keys).to_numpy(False)
+    inside &= _own(table, config)
     if np.count_nonzero(inside) != len(keys):
         raise _broken(
             f"{CROPPED} has {len(keys):,} objects, of which {np.count_nonzero(inside):,} are in {config}"
         )
     return table, inside, [config, CROPPED], ""
+
+
+def _own(table: pa.Table, config: str) -> NDArray[np.bool_]:
+    """Return which objects of a table are of a config's categories."""
+    known = ImageNet3D.known_only(config)
+    if known is None:
+        return np.ones(len(table), dtype=bool)
+    return pc.equal(table["known"], known).to_numpy()
+
+
+def _elsewhere(population: str, config: str, posed: bool) -> str:
+    """Return what to give where a population has no object; the config's files have posed ones, or none."""
+    if population == "all" or not posed:
+        return "another --split or --config" if config != CROPPED else "--config pose --population all"
+    return "--population all"
 
 
 def _rule(population: str, config: str) -> str:
@@ -244,45 +261,77 @@ class _Folder:
 
     def __init__(self, dataset: str | PathLike[str], split: str) -> None:
         self._files, root = fsspec.url_to_fs(fspath(dataset))
-        self._root, self._given, self._split = root.rstrip("/"), fspath(dataset), split
+        self._root, self._given, self.split = root.rstrip("/"), fspath(dataset), split
         self.categories = ImageNet3D.CATEGORIES  # and others, if a shard that was read names them
 
     def shards(self, config: str) -> list[str]:
         """The paths of a config's shards, in order."""
-        folder, pattern = shard_glob(config, self._split).split("/")
+        folder, pattern = shard_glob(config, self.split).split("/")
         return paths_matching(self._files, f"{self._root}/{folder}", pattern)
+
+    def built_empty(self, config: str) -> bool:
+        """Whether the build made a config, and no row of it for this split: then it has no file."""
+        if self._manifest is None or not any(config == built for built, _ in self._manifest.books.accounts):
+            return False
+        return not self._listed(shard_glob(config, self.split))
+
+    def read_whole(self, config: str, columns: dict[str, pa.DataType]) -> pa.Table:
+        """As `read`, of all objects of the config that another is a part of; it has files, or no rows."""
+        self._refuse_missing(config)
+        return self.read(table_of(config), columns)
 
     def read(self, config: str, columns: dict[str, pa.DataType]) -> pa.Table:
         """Columns of a config, and `shard`: the row's file in the dataset.
 
         Raises:
             DatasetError: a shard cannot be read, is missing, or holds what no build writes.
-            FileNotFoundError: there are no shards.
+            FileNotFoundError: there are no shards, and the build made some.
         """
+        self._refuse_missing(config)
         shards = self.shards(config)
         if not shards:
-            raise FileNotFoundError(
-                f"no files {shard_glob(config, self._split)} in {self._given}; give the folder that "
-                "`imagenet3d build` wrote"
-            )
+            kinds = {**columns, "shard": pa.dictionary(pa.int32(), pa.string())}
+            return pa.schema(kinds).empty_table()
         self._refuse_parts(config)
         names = ["/".join(path.split("/")[-2:]) for path in shards]
         table = pa.concat_tables(map(self._read_shard, shards, names, [columns] * len(names)))
         if not table.num_rows:
-            raise _broken(f"{shard_glob(config, self._split)} in {self._given} have no rows")
+            raise _broken(f"{shard_glob(config, self.split)} in {self._given} have no rows")
         return table
 
     def _refuse_parts(self, config: str) -> None:
         """Refuse a split of which some files are not here: the population would be another."""
-        folder = shard_glob(config, self._split).split("/")[0]
-        found = paths_matching(self._files, f"{self._root}/{folder}", f"{self._split}-*.parquet")
+        folder = shard_glob(config, self.split).split("/")[0]
+        found = paths_matching(self._files, f"{self._root}/{folder}", f"{self.split}-*.parquet")
         totals = {
             int(total) for path in found for total in re.findall(r"-of-(\d{1,9})\b", path.split("/")[-1])
         }
-        if totals and totals != {len(found)}:
+        names = {f"{folder}/{path.split('/')[-1]}" for path in found}
+        if totals and totals != {len(found)} and names != self._listed(f"{folder}/{self.split}-*"):
             raise _broken(
-                f"{folder}/ holds {len(found)} of {max(totals)} files of {self._split}, or of two builds"
+                f"{folder}/ holds {len(found)} of {max(totals)} files of {self.split}, or of two builds"
             )
+
+    def _refuse_missing(self, config: str) -> None:
+        if not self.shards(config) and not self.built_empty(config):
+            raise FileNotFoundError(
+                f"no files {shard_glob(config, self.split)} in {self._given}; give the folder that "
+                "`imagenet3d build` wrote"
+            )
+
+    def _listed(self, pattern: str) -> set[str]:
+        """The files of the manifest whose paths match; a shard without any row is none of them."""
+        return (
+            {path for path in self._manifest.files if fnmatchcase(path, pattern)} if self._manifest else set()
+        )
+
+    @cached_property
+    def _manifest(self) -> Manifest | None:
+        """What the build wrote down; None where it is not there, or not whole."""
+        try:
+            return Manifest.from_json(self._files.cat_file(f"{self._root}/{MANIFEST}"))
+        except (OSError, DamagedError):
+            return None
 
     def _read_shard(self, path: str, name: str, columns: dict[str, pa.DataType]) -> pa.Table:
         if self._files.info(path)["type"] != "file":  # a FIFO would be waited for

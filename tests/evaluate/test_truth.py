@@ -22,6 +22,8 @@ from support.scored import (
 )
 
 import ImageNet3D
+from processing.built import MANIFEST, Listed, Manifest
+from processing.evaluate.choices import ChoiceError
 from processing.evaluate.predictions import PredictionError
 from processing.evaluate.truth import DatasetError
 
@@ -242,6 +244,102 @@ def test_predictions_of_other_categories_get_a_hint(dataset, rows, tmp_path):
     unknown = [row for row in rows if row["image_id"].startswith("yurt")]
     with pytest.raises(PredictionError, match=r"2 of these .* of validation in pose: give --config pose\?"):
         score(write(tmp_path / "predictions.csv", unknown), dataset, "open_vocab_known")
+
+
+def test_predictions_of_all_of_validation_are_scored_on_a_part(rows, tmp_path):
+    """As one file of them is for both entries of the leaderboards."""
+    folder = with_object_centric(write_dataset(tmp_path / "built"))
+    predictions = write(tmp_path / "predictions.csv", rows)
+    for files in ({"pose", "object_centric"}, {"pose"}, {"object_centric"}):
+        for config in {"pose", "object_centric"} - files:
+            shutil.move(folder / config, tmp_path / config)
+        if files == {"object_centric"}:
+            write(
+                predictions, [row for row in rows if f"{row['image_id']} {row['object_index']}" in BENCHMARK]
+            )
+        report = score(predictions, folder, "open_vocab_unknown", population="benchmark")
+        keys = hashlib.sha256(b"yurt/validation_0 1\n").hexdigest()
+        assert (report.population.objects, report.population.keys_sha256) == (1, keys)
+        assert report.aside == (3 if files == {"object_centric"} else 5)
+        assert report.overall.error.mean < 1e-6
+        for config in {"pose", "object_centric"} - files:
+            shutil.move(tmp_path / config, folder / config)
+    write(predictions, rows)
+    for config, objects in (("open_vocab_unknown", 2), ("open_vocab_known", 4)):
+        report = score(predictions, folder, config)
+        assert (report.population.objects, report.aside) == (objects, 6 - objects)
+
+
+def test_a_hint_s_own_trouble_replaces_nothing(dataset, tmp_path):
+    shutil.copytree(dataset / "pose", tmp_path / "pose")
+    for shard in (tmp_path / "pose").glob("train-*"):
+        shard.write_bytes(b"")
+    predictions = write(tmp_path / "predictions.csv", perfect(dataset, "train"))
+    with pytest.raises(
+        PredictionError, match=r"^6 objects without a prediction.*2 objects predicted but not"
+    ):
+        score(predictions, tmp_path)
+
+
+# Splits and shards without rows, which have no file
+
+
+def manifest(folder):
+    """Write down what a build has made, as it does: the files that are there; accounts of both configs."""
+    files = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("*/*.parquet"))]
+    made = Manifest("1.0.0", files={name: Listed(1, "0" * 64) for name in files})
+    for config in ("pose", "open_vocab_known", "open_vocab_unknown", "object_centric"):
+        for split in ImageNet3D.config_splits(config):
+            made.books.account(config, split)
+    (folder / MANIFEST).write_bytes(made.to_json())
+    return folder
+
+
+@pytest.mark.parametrize("config", ["pose", "object_centric"])
+def test_a_shard_without_rows_has_no_file(rows, tmp_path, config):
+    folder = with_object_centric(write_dataset(tmp_path / "built"), dropped=[("yurt/validation_0", 1)])
+    if config == "pose":
+        (folder / HARMED).unlink()
+        rows = [row for row in rows if not row["image_id"].startswith("yurt")]
+    (folder / HARMED.replace("pose", "object_centric")).unlink()
+    predictions = write(tmp_path / "predictions.csv", rows)
+    with pytest.raises(DatasetError, match="holds 1 of 2 files"):  # nothing says that it should be so
+        score(predictions, folder, population="benchmark")
+    report = score(predictions, manifest(folder), population="benchmark")
+    assert (report.population.objects, report.overall.error.mean < 1e-6) == (3, True)
+    with pytest.raises(
+        ChoiceError, match=r"no object of open_vocab_unknown, validation in .* give "
+    ) as caught:
+        score(predictions, folder, "open_vocab_unknown", population="benchmark")
+    remedy = "another --split or --config" if config == "pose" else "--population all"
+    assert str(caught.value).endswith(remedy)
+    for shard in (folder / config).glob("validation-*-known.parquet"):  # one that the manifest lists
+        shard.rename(tmp_path / shard.name)
+        (folder / config / "validation-00002-of-00009-known.parquet").write_bytes(b"")
+        with pytest.raises(DatasetError, match="holds 1 of 9 files"):
+            score(predictions, folder, population="benchmark")
+
+
+def test_a_population_without_objects_is_wrong_usage(rows, tmp_path):
+    """As where every object of validation has an ignore flag: no crop is of that split."""
+    folder = with_object_centric(write_dataset(tmp_path / "built"))
+    listed = manifest(folder) / MANIFEST
+    for shard in (folder / "object_centric").glob("validation-*"):
+        shard.unlink()
+    predictions = write(tmp_path / "predictions.csv", rows)
+    # The build made some, which are not here: they are not taken for none.
+    assert "ignore flag" in score(predictions, folder, population="benchmark").population.note
+    listed.unlink()
+    assert "ignore flag" in score(predictions, folder, population="benchmark").population.note
+    manifest(folder)
+    result = command(predictions, folder)
+    assert result.exit_code == 2, result.output
+    assert "is of the population benchmark (status good," in result.output
+    assert result.output.endswith("give --population all\n")
+    assert "broken" not in result.output
+    assert command(predictions, folder, "--population", "all").exit_code == 0
+    result = command(predictions, folder, "--config", "object_centric")
+    assert (result.exit_code, "give --config pose --population all" in result.output) == (2, True)
 
 
 def test_a_pipe_in_the_place_of_a_shard_is_refused(dataset, rows, tmp_path):
