@@ -176,7 +176,7 @@ class Tool:
                 **self._named(item),
                 "released": item.released,
                 "start": start,
-                "mine": None if mine is None else {**start, **mine.changes},
+                "mine": None if mine is None else {**item.released, **mine.changes},
                 "added": item.is_added,
                 "left_out": mine is not None and mine.left_out,
                 "note": "" if mine is None or mine.why == _NO_REASON else mine.why,
@@ -333,8 +333,7 @@ class Tool:
         self._refresh()
         if not (pair := self._two(item)):
             raise HTTPException(404, "there are no two readings of it")
-        start = self._queue.start(item)
-        shown = [{"values": {**start, **r.changes}, "left_out": r.left_out} for r in pair]
+        shown = [{"values": {**item.released, **r.changes}, "left_out": r.left_out} for r in pair]
         return JSONResponse({**self._named(item), "readings": shown, "pair": _name_of(pair)})
 
     def _choose(self, asked: Mapping[str, Any]) -> Response:

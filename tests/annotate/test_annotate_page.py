@@ -1,9 +1,13 @@
 """The page in a browser: hands and keys on a pose, saving, going on, reviewing; what is seen is saved."""
 
+import json
 import math
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -18,16 +22,31 @@ from processing.geometry import project
 pytestmark = [pytest.mark.slow, needs_chromium]
 
 
-@pytest.fixture(scope="module")
-def queue(sample_folder):
-    return Queue(str(sample_folder))
+ODD = "a #b?%41"  # a category
 
 
 @pytest.fixture(scope="module")
-def served(sample_folder, tmp_path_factory):
+def raw(sample_folder, tmp_path_factory):
+    """The sample with a category of an odd name, and with a picture that cannot be read: the last one."""
+    raw = tmp_path_factory.mktemp("odd") / "raw"
+    shutil.copytree(sample_folder, raw)
+    for path in sorted(raw.rglob("ambulance*"), reverse=True):
+        path.rename(path.with_name(path.name.replace("ambulance", ODD)))
+    picture = next(raw.glob(f"images/{Queue(str(raw)).items[-1].key.image_id}.*"))
+    picture.write_bytes(picture.read_bytes()[:200])
+    return raw
+
+
+@pytest.fixture(scope="module")
+def queue(raw):
+    return Queue(str(raw))
+
+
+@pytest.fixture(scope="module")
+def served(raw, tmp_path_factory):
     """The address and the file that saves go to."""
     path = tmp_path_factory.mktemp("annotate") / "fixes.jsonl"
-    command = [sys.executable, "-m", "processing", "annotate", str(sample_folder), "--corrections", str(path)]
+    command = [sys.executable, "-m", "processing", "annotate", str(raw), "--corrections", str(path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     yield process.stdout.readline().strip(), path
     process.terminate()
@@ -44,6 +63,22 @@ _PAINTED = """(() => {
     const { data } = over.getContext("2d").getImageData(0, 0, over.width, over.height);
     return data.reduce((count, value, i) => count + (i % 4 === 3 && value > 0), 0);
 })()"""
+_EMPTY = """((canvases) => [...canvases].every((canvas) => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return data.every((value) => value === 0);
+}))"""
+_GATE = """
+    const [part, fetched] = [arguments[0], globalThis.fetch];
+    Object.assign(globalThis, { waiting: [], isOpen: false, passed: 0 });
+    globalThis.fetch = async (path, options) => {
+        if (!path.includes(part) || isOpen) return fetched(path, options);
+        await new Promise((go) => waiting.push(go));
+        const answer = await fetched(path, options);
+        setTimeout(() => { passed += 1; }, 50);
+        return answer;
+    };
+    globalThis.takeAway = () => { globalThis.fetch = fetched; };
+"""
 
 
 class Page:
@@ -88,6 +123,40 @@ class Page:
     def hold(self, held, key):
         ActionChains(self.browser.driver).key_down(held).send_keys(key).key_up(held).perform()
 
+    def keep_down(self, key, code, number, text):
+        """What a keyboard sends of a key that is held, after the first."""
+        event = {"key": key, "code": code, "windowsVirtualKeyCode": number, "text": text}
+        for _ in range(3):
+            self.browser.command("Input.dispatchKeyEvent", type="keyDown", autoRepeat=True, **event)
+        self.browser.command("Input.dispatchKeyEvent", type="keyUp", key=key, code=code)
+
+    def go(self, number):
+        """Go to an object of the queue."""
+        self.browser.js(f"void told(() => go(annotate.queue.numbers.indexOf({number})))()")
+        self.until(f"annotate.editor.object?.number === {number}")
+
+    @contextmanager
+    def slow(self, part):
+        """Requests with a part in their path wait; gives what lets them go and waits for what they do."""
+        self.browser.driver.execute_script(_GATE, part)
+
+        def let_go(count=1):
+            self.until(f"waiting.length === {count}")
+            self.browser.driver.execute_script("isOpen = true; for (const go of waiting.splice(0)) go()")
+            self.until(f"passed === {count}")
+            self.browser.driver.execute_script("isOpen = false; passed = 0")
+
+        yield let_go
+        self.browser.js("takeAway()")
+
+    def write_line(self, item, who, **new):
+        """A reading that a person writes by hand."""
+        key = {"image_id": item.key.image_id, "object_index": item.key.object_index}
+        old = {name: item.released[name] for name in new}
+        line = {"operation": "set", **key, "old": old, "new": new, "who": who, "why": "by hand"}
+        with self.path.open("a") as file:
+            file.write(json.dumps({**line, "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"}) + "\n")
+
     def drag(self, dx, dy, held=None):
         chain = ActionChains(self.browser.driver, duration=0)
         chain = chain.key_down(held) if held else chain
@@ -104,6 +173,7 @@ class Page:
         return list(read_corrections(str(self.path))) if self.path.exists() else []
 
     def save(self, expected="Saved"):
+        self.browser.js("document.getElementById('said').textContent = ''")  # of the save before
         self.press(Keys.ENTER)
         self.until(f"document.getElementById('said').textContent.startsWith('{expected}')")
 
@@ -260,7 +330,15 @@ def test_undo_redo_reset_and_before(page):
     assert page.values == changed
     page.press("v")
     page.until("annotate.editor.stage.values.theta === annotate.editor.object.released.theta")
-    page.press("q")  # nothing changes while the release is shown
+    page.press("q")  # nothing changes while the release is shown, and nothing looks so
+    page.browser.one("[name=status]:not(:checked)").click()
+    page.browser.js("document.getElementById('theta-slider').focus()")
+    page.browser.press(Keys.HOME)
+    assert page.said.startswith("This is the release")
+    assert page.browser.js("document.querySelector('[name=status]:checked').value") == first["object_status"]
+    shown = float(page.browser.one("#theta-slider").get_attribute("value"))
+    assert degrees(first, {"theta": math.radians(shown)}, "theta") == pytest.approx(0, abs=0.5)
+    page.hold(Keys.CONTROL, "z")
     assert page.values == changed
     page.press("v", "r")
     assert page.values == first
@@ -367,14 +445,21 @@ def test_one_goes_on_where_one_stopped_and_next_undone_skips(page, named):
     page.until("annotate.queue.at === 2")
 
 
+_ASKS_BEFORE_LEAVING = "!dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+
+
 def test_leaving_out_and_taking_back(page, named):
     page.browser.one("#advance").click()
+    page.press("Q")
+    turned = page.values
     for operation in ("leave_out", "take_back"):
         page.press("x")
         page.until(f"annotate.editor.object?.left_out === {str(operation == 'leave_out').lower()}")
         page.settle()
         assert page.lines()[-1].operation == operation
         assert page.browser.one("#out").is_displayed() == (operation == "leave_out")
+        assert page.values == turned  # what was not saved is there once the object is taken back
+        assert page.browser.js(_ASKS_BEFORE_LEAVING) == (operation == "take_back")
     page.browser.one("#advance").click()
 
 
@@ -493,6 +578,158 @@ def test_a_new_object_stays_while_one_looks_elsewhere_until_it_is_discarded(page
     assert page.browser.js("annotate.editor.drafts.size") == 0
 
 
+def test_a_guess_is_saved_once_somebody_changes_or_takes_it(page, named, queue):
+    page.browser.one("#advance").click()
+    page.browser.driver.execute_script("document.getElementById('said').textContent = ''")
+    unposed = queue.chosen(Filter(unposed=True))[-1]
+    page.go(unposed.number)
+    page.settle()
+    guess = page.browser.one("#guess")
+    first = page.values
+    assert first["azimuth"] == pytest.approx(math.radians(30))
+    assert guess.text.startswith("A guess: azimuth, elevation, theta, distance, x, y, viewport, CAD model.")
+    assert "a guess" in page.browser.one("#stage").get_attribute("aria-label")
+    page.press("4", "6")
+    page.save()
+    assert page.said.endswith("without the guess")
+    assert page.lines()[-1].new == {"object_status": "bad", "dense": False}
+    page.settle()
+    assert guess.is_displayed()
+    page.press("g")
+    assert not guess.is_displayed()
+    page.hold(Keys.CONTROL, "z")
+    assert guess.is_displayed()
+    page.press("g")
+    page.save()
+    new, taken = page.lines()[-1].new, (*POSE_FIELDS, "cad_index")
+    assert {name: new[name] for name in taken} == {name: first[name] for name in taken}
+    page.settle()
+    assert not guess.is_displayed()
+    page.press("r")
+    assert guess.is_displayed()
+    page.press("4", "6")
+    page.save()
+    assert {name: page.lines()[-1].new[name] for name in POSE_FIELDS} == dict.fromkeys(POSE_FIELDS)
+    # A distance of 0 is none.
+    flat = next(item for item in queue.items if item.released["distance"] == 0)
+    page.go(flat.number)
+    page.settle()
+    assert guess.text.startswith("A guess: distance.")
+    page.save()
+    assert "distance" not in page.lines()[-1].new
+    page.settle()
+    page.press("q")
+    distance = page.values["distance"]
+    page.save()
+    assert page.lines()[-1].new["distance"] == distance > 0
+    # Of an object that is added likewise.
+    page.settle()
+    page.press("d")
+    page.until("annotate.editor.object?.isNew && annotate.editor.stage.picture")
+    for side in ("30", "40", "130", "120"):
+        page.browser.press(side, Keys.TAB)
+    guessed(page)
+    page.press("1", "5")
+    page.save("Added")
+    assert page.lines()[-1].new.keys() == {"bbox", "object_status", "dense"}
+    page.settle()
+    page.browser.one("#advance").click()
+
+
+def test_a_held_key_and_a_double_click_write_once(page, named):
+    count = len(page.lines())
+
+    def write_once(first, *held):
+        nonlocal count
+        page.browser.driver.execute_script("document.getElementById('said').textContent = ''")
+        first()
+        page.until("document.getElementById('said').textContent.startsWith('Saved')")
+        page.settle()
+        page.be_still()
+        if held:
+            page.keep_down(*held)
+        count += 1
+        assert not page.browser.js("document.getElementById('save').disabled")
+        assert len(page.lines()) == count
+
+    for key, *held in (("x", "x", "KeyX", 88, "x"), (Keys.ENTER, "Enter", "Enter", 13, "\r")):
+        write_once(lambda key=key: page.press(key), *held)
+    page.browser.js("document.getElementById('save').focus()")
+    write_once(lambda: page.browser.press(Keys.ENTER), "Enter", "Enter", 13, "\r")
+    button = page.browser.one("#leave-out")
+    write_once(lambda: ActionChains(page.browser.driver).double_click(button).perform())
+
+
+def test_what_is_done_while_the_server_is_slow_stays(page, named, queue):
+    page.press("q", "1", "6")
+    saved = page.values
+    with page.slow("/api/save") as let_go:
+        page.press(Keys.ENTER, "Q")
+        turned = page.values
+        assert turned != saved
+        let_go()
+        page.until(
+            "document.getElementById('said').textContent.endsWith('what you changed since then is not')"
+        )
+        assert page.values == turned
+        assert page.lines()[-1].new["theta"] == saved["theta"]
+        page.press(Keys.ENTER, "n")
+        page.until("annotate.editor.object?.number === annotate.queue.numbers[1]")
+        page.settle()
+        page.press("q")
+        next_one = page.values
+        let_go()
+        page.until("document.getElementById('said').textContent.startsWith('Saved')")
+        page.settle()
+        assert page.browser.js("annotate.editor.object.number === annotate.queue.numbers[1]")
+        assert page.values == next_one
+        assert page.lines()[-1].new["theta"] == turned["theta"]
+        assert page.browser.js("annotate.editor.drafts.has(annotate.queue.numbers[0])") is False
+        assert "1 done" in page.browser.one("#counts").text
+    with page.slow("below=0.9") as let_go:  # the filter that was chosen last is the one that holds
+        page.choose("#filter-below", "0.9")
+        page.until("waiting.length === 1")
+        page.choose("#filter-below", "")
+        page.until(f"annotate.queue.numbers.length >= {len(queue.items)} && annotate.editor.object")
+        let_go()
+        assert page.browser.js("annotate.queue.numbers.length") >= len(queue.items)
+
+
+def test_what_is_not_saved_is_of_the_name_that_it_was_done_under(page):
+    page.call_oneself("")
+    first = page.values
+    page.press("Q")
+    turned = page.values
+    for who, values in (("Nora", turned), ("Olga", first), ("Nora", turned)):
+        page.call_oneself(who)
+        page.go(page.browser.js("annotate.queue.numbers[0]"))
+        page.settle()
+        assert page.values == values
+    page.press("r")
+
+
+def test_a_picture_that_cannot_be_read_and_a_category_of_an_odd_name(page, named, queue):
+    page.choose("#filter-category", ODD)
+    page.until(f"annotate.editor.object?.category === {json.dumps(ODD)}")
+    page.settle()  # with its mesh
+    page.until("[...document.images].every((image) => image.naturalWidth > 0)")
+    page.choose("#filter-category", "")
+    page.until(f"annotate.queue.numbers.length >= {len(queue.items)}")
+    last = queue.items[-1]
+    page.go(last.number)
+    page.until("document.getElementById('said').textContent.startsWith('The picture cannot be shown')")
+    (message,) = page.browser.driver.get_log("browser")
+    assert f"/api/picture/{last.number}" in message["message"]
+    # Nothing of the object before is left.
+    assert page.browser.js(f"{_EMPTY}(document.querySelectorAll('#edit canvas'))")
+    shown = float(page.browser.one("#azimuth").get_attribute("value"))
+    assert degrees(last.released, {"azimuth": math.radians(shown)}, "azimuth") == pytest.approx(0, abs=0.01)
+    count = len(page.lines())
+    page.press("1", "6")
+    page.save("Not saved: the picture")
+    assert len(page.lines()) == count
+
+
 def test_the_box_of_an_object_is_corrected_by_its_sides(page, named):
     page.browser.one("#advance").click()
     before = page.values["bbox"]
@@ -518,6 +755,13 @@ def test_a_server_that_is_gone_is_said_and_nothing_is_lost(page, named):
     page.save()
 
 
+def skip_to(page, number):
+    """Go on in the review, past what other tests left, to the two readings of an object."""
+    page.until("annotate.reviewing.pair && !annotate.reviewing.isBusy")
+    while page.browser.js(f"annotate.reviewing.pair.number !== {number}"):
+        page.browser.wait("reviewStep(nextPair)()")
+
+
 def test_the_better_of_two_readings_is_chosen_without_names(page, chromium):
     azimuths = {}
     for who in ("Ada", "Bob"):
@@ -529,11 +773,7 @@ def test_the_better_of_two_readings_is_chosen_without_names(page, chromium):
         azimuths[who] = page.values["theta"]
         page.save()
     page.browser.one("#to-review").click()
-    page.until("annotate.reviewing.pair")
-    while page.browser.js("annotate.reviewing.pair.number !== annotate.queue.numbers[5]"):  # of other tests
-        number = page.browser.js("annotate.reviewing.pair.number")
-        page.browser.one("#skip").click()
-        page.until(f"annotate.reviewing.pair && annotate.reviewing.pair.number !== {number}")
+    skip_to(page, page.browser.js("annotate.queue.numbers[5]"))
     shown = page.browser.js("annotate.reviewing.pair.readings.map((r) => r.values.theta)")
     assert sorted(shown) == sorted(azimuths.values())
     text = page.browser.one("#review").text
@@ -544,6 +784,62 @@ def test_the_better_of_two_readings_is_chosen_without_names(page, chromium):
     page.until("document.getElementById('said').textContent.startsWith('Saved')")
     line = page.lines()[-1]
     assert (line.reviewed, line.new["theta"]) == (True, azimuths["Bob"])
+    page.browser.one("#to-review").click()
+    page.settle()
+
+
+def test_readings_that_are_written_by_hand_are_shown_as_they_are(page, queue):
+    unposed, last = queue.chosen(Filter(unposed=True))[0], queue.items[-1]
+    page.write_line(queue.items[6], "Cleo", azimuth=-9.0, distance=None)
+    page.write_line(queue.items[6], "Dan", azimuth=1.0)
+    page.write_line(unposed, "Cleo", object_status="bad")
+    page.write_line(unposed, "Dan", azimuth=1.0, elevation=0.1, theta=0.0, distance=5.0)
+    for who in ("Cleo", "Dan"):
+        page.write_line(last, who, azimuth=1.0)
+    page.call_oneself("Cleo")
+    page.go(6)
+    page.settle()
+    shown = math.degrees(-9.0 + 2 * math.pi)
+    assert page.values["azimuth"] == -9.0
+    assert float(page.browser.one("#azimuth").get_attribute("value")) == pytest.approx(shown, abs=0.01)
+    assert float(page.browser.one("#azimuth-slider").get_attribute("value")) == pytest.approx(shown, abs=0.5)
+    assert f"azimuth {round(shown)}°" in page.browser.one("#stage").get_attribute("aria-label")
+    page.press("s")  # one step from the release's distance
+    assert page.values["distance"] == pytest.approx(queue.items[6].released["distance"] + 0.2)
+    page.press("r")
+
+    page.browser.one("#to-review").click()
+    skip_to(page, 6)
+    text = page.browser.one("#review .sides").text
+    assert f"azimuth {round(shown)}°" in text
+    assert "distance none" in text
+    # A key that is held, or pressed again before the next pair is there, is of no pair.
+    page.keep_down("n", "KeyN", 78, "n")
+    page.keep_down("1", "Digit1", 49, "1")
+    assert page.browser.js("[annotate.reviewing.pair?.number, annotate.reviewing.isBusy]") == [6, False]
+    count, following = len(page.lines()), page.browser.js("annotate.reviewing.numbers[0]")
+    with page.slow("/api/choose") as let_go:
+        ActionChains(page.browser.driver).send_keys("1", "1", "n").perform()
+        let_go()
+    page.until("document.getElementById('said').textContent.startsWith('Saved')")
+    assert len(page.lines()) == count + 1
+    assert page.browser.js("annotate.reviewing.pair.number") == following
+    skip_to(page, unposed.number)
+    text = page.browser.one("#review .sides").text
+    assert (
+        "azimuth none, elevation none, theta none, distance none, CAD model none, bad, density none" in text
+    )
+    while page.browser.js("annotate.reviewing.numbers.length"):
+        page.browser.wait("reviewStep(nextPair)().catch((error) => say(error.message))")
+    assert page.said.startswith(
+        "The picture cannot be shown"
+    )  # of the last, and of what was there nothing is left
+    assert page.browser.js(f"{_EMPTY}(document.querySelectorAll('#review canvas'))")
+    assert page.browser.one("#words-0").text == ""
+    (message,) = page.browser.driver.get_log("browser")
+    assert f"/api/picture/{last.number}" in message["message"]
+    page.browser.one("#skip").click()
+    page.until("!document.getElementById('no-pairs').hidden")
     page.browser.one("#to-review").click()
     page.settle()
 

@@ -23,8 +23,12 @@ const post = async (path, body) =>
 
 /** A picture as it is stored: no orientation is applied, for box and pose refer to its pixels. */
 async function pictureOf(number) {
-  const response = await ask(`/api/picture/${number}`);
-  return createImageBitmap(await response.blob(), { imageOrientation: "none" });
+  try {
+    const response = await ask(`/api/picture/${number}`);
+    return await createImageBitmap(await response.blob(), { imageOrientation: "none" });
+  } catch (error) {
+    throw new Error(`The picture cannot be shown: ${error.message}`);
+  }
 }
 
 /** The mesh of a CAD model, null where there is none; each is fetched once. */
@@ -33,7 +37,7 @@ async function modelOf(category, index) {
   const key = `${category}/${index}`;
   if (!Object.hasOwn(meshes, key)) {
     try {
-      meshes[key] = await get(`/api/mesh/${key}`);
+      meshes[key] = await get(`/api/mesh/${encodeURIComponent(category)}/${index}`);
     } catch {
       return null;
     }
@@ -46,8 +50,8 @@ const thumbnails = new Map();
 function thumbnailOf(category, index) {
   const key = `${category}/${index}`;
   if (!thumbnails.has(key)) {
-    const url = ask(`/api/thumbnail/${key}`).then(async (response) => URL.createObjectURL(await response.blob()));
-    thumbnails.set(key, url);
+    const asked = ask(`/api/thumbnail/${encodeURIComponent(category)}/${index}`);
+    thumbnails.set(key, asked.then(async (response) => URL.createObjectURL(await response.blob())));
   }
   return thumbnails.get(key);
 }

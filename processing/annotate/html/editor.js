@@ -7,17 +7,21 @@ const ANGLES = ["azimuth", "elevation", "theta"];
 const STATUSES = ["good", "partially", "barely", "bad"];
 const SIDES = ["x1", "y1", "x2", "y2"];
 const LEAST_SIDE = 2; // of a drawn box, pixels of the picture: a click draws none
+const GUESSED = [...poseFields, "cad_index"]; // what the page begins with where nothing is known
 const NOTHING = Object.fromEntries([...poseFields, "cad_index", "bbox", "object_status", "dense"].map((name) => [name, null]));
 
 /** What a draft is kept under: a picture has one new object at a time. */
 const keyOf = (object) => (object.isNew ? `new in ${object.image_id}` : object.number);
 
 const WHAT_TO_DRAW = "Drag a box around the object, or type its four sides";
+const NAMES = { px: "x", py: "y", cad_index: "CAD model" }; // where the page calls a field otherwise
+const IS_BEFORE = "This is the release; press v first";
 
 class Editor {
   constructor() {
     this.stage = new Stage(byId("stage"), (change, isOver) => told(() => this.gesture(change, isOver))());
     this.drafts = new Map(); // key -> what was done to an object and is not saved
+    this.made = new WeakSet(); // values whose pose a person made or took; of others it may be a guess
     this.object = null;
     this.before = false;
     this.setUpControls();
@@ -26,19 +30,21 @@ class Editor {
   // ------------------------------------------------------------------------------------ an object comes
 
   async open(object) {
+    this.keepDraft(); // of the one before, which was seen until now
     this.object = object;
     this.before = false;
     const draft = this.drafts.get(keyOf(object));
     if (object.isNew) object.start = draft?.start ?? null;
-    const first = { ...(object.mine ?? object.start ?? NOTHING) };
-    this.past = draft?.past ?? [first];
+    this.past = draft?.past ?? [this.first()];
     this.place = draft?.place ?? 0;
+    this.saved = draft ? draft.saved : this.values;
     this.goesOn = false;
     this.stage.draws = this.isDrawing;
     byId("note").value = draft?.note ?? object.note;
     byId("before").setAttribute("aria-pressed", "false");
     this.stage.show(null, null, null);
     this.showModels();
+    this.showValues(this.values);
     const [picture, mesh] = await Promise.all([
       pictureOf(object.number),
       modelOf(object.category, this.values.cad_index),
@@ -52,6 +58,40 @@ class Editor {
     return this.past[this.place];
   }
 
+  /** What this person or else the release says of the object, and a guess for what neither says. */
+  first() {
+    const { start, released, mine } = this.object;
+    const first = { ...(start ?? NOTHING), ...mine };
+    const isSaid = (name) => mine && mine[name] !== null && mine[name] !== released[name];
+    for (const name of this.guessable) if (!isSaid(name)) first[name] = start[name];
+    if (this.guessable.some((name) => poseFields.includes(name) && isSaid(name))) this.made.add(first);
+    return first;
+  }
+
+  /** What the release does not say, or not so that it could be drawn. */
+  get guessable() {
+    const { start, released } = this.object;
+    return start === null ? [] : GUESSED.filter((name) => start[name] !== released[name]);
+  }
+
+  /** The fields that are still the guess. */
+  get guesses() {
+    if (this.made.has(this.values)) return [];
+    return this.guessable.filter((name) => this.values[name] === this.object.start[name]);
+  }
+
+  /** What a save writes: of a guess, what the release says. */
+  get said() {
+    const { released } = this.object;
+    return { ...this.values, ...Object.fromEntries(this.guesses.map((name) => [name, released[name]])) };
+  }
+
+  /** The values, and where one is null what the page begins with: steps go from there. */
+  get known() {
+    const { start } = this.object;
+    return Object.fromEntries(Object.entries(this.values).map(([name, value]) => [name, value ?? start?.[name] ?? null]));
+  }
+
   /** Whether there is a new object whose box is yet to be drawn. */
   get isDrawing() {
     return this.object?.start === null;
@@ -59,30 +99,63 @@ class Editor {
 
   get isChanged() {
     if (this.object.isNew) return !this.isDrawing;
-    return this.place > 0 || byId("note").value !== this.object.note;
+    return this.values !== this.saved || byId("note").value !== this.object.note;
   }
 
   keepDraft() {
     if (!this.object) return;
-    const { past, place, object } = this;
+    const { past, place, saved, object } = this;
     if (this.isChanged) {
-      this.drafts.set(keyOf(object), { past, place, start: object.start, note: byId("note").value });
+      const { start, left_out: isLeftOut } = object;
+      this.drafts.set(keyOf(object), { past, place, saved, start, isLeftOut, note: byId("note").value });
     } else {
       this.drafts.delete(keyOf(object));
     }
   }
 
+  /** What was saved is no draft any more, and is closed if it is open; what was changed since then stays.
+
+      Returns whether nothing was. `drafts` are those of who saved. */
+  settle(drafts, object, values, note) {
+    const key = keyOf(object);
+    const isOpen = this.object !== null && keyOf(this.object) === key;
+    if (isOpen) this.keepDraft();
+    const draft = drafts.get(key);
+    if (draft && (draft.past[draft.place] !== values || draft.note !== note)) {
+      draft.saved = values;
+      if (isOpen) {
+        this.saved = values;
+        Object.assign(this.object, { note, mine: values });
+        this.refresh();
+      }
+      return false;
+    }
+    drafts.delete(key);
+    if (isOpen) this.object = null;
+    return true;
+  }
+
   // --------------------------------------------------------------------------------------- changes
 
-  /** Change values in one step that can be undone; a step goes on while `isOpen`. */
-  change(changes, goesOn = false) {
-    if (!this.object || this.before) return undefined;
+  /** Change values in one step that can be undone; a step goes on while `goesOn`.
+
+      `isMade`: whether the pose is one that a person made; if not given, it is once a field of it changes. */
+  change(changes, goesOn = false, isMade = undefined) {
+    if (!this.object) return undefined;
+    if (this.before) {
+      this.refresh();
+      return say(IS_BEFORE, true);
+    }
     if (this.isDrawing && !("bbox" in changes)) {
       this.refresh();
       return say(WHAT_TO_DRAW, true);
     }
     const next = { ...this.values, ...changes };
-    if (Object.keys(changes).every((name) => next[name] === this.values[name])) return undefined;
+    const isChanged = (name) => next[name] !== this.values[name];
+    const wasMade = this.made.has(this.values);
+    isMade ??= wasMade || poseFields.some(isChanged);
+    if (isMade === wasMade && !Object.keys(changes).some(isChanged)) return undefined;
+    if (isMade) this.made.add(next);
     if (this.goesOn) {
       this.past[this.place] = next;
     } else {
@@ -94,7 +167,7 @@ class Editor {
   }
 
   gesture(change, isOver) {
-    if (change) this.change(limited(change(this.values)), !isOver);
+    if (change) this.change(limited(change(this.known)), !isOver);
     if (isOver) this.goesOn = false;
     return isOver && this.isDrawing && this.values.bbox ? this.begin() : undefined;
   }
@@ -110,7 +183,7 @@ class Editor {
     const { start } = await get(`/api/guess/${object.number}`, { bbox });
     if (this.object !== object || this.values.bbox !== bbox) return undefined;
     object.start = start;
-    Object.assign(this, { past: [{ ...start }], place: 0 });
+    Object.assign(this, { past: [this.first()], place: 0 });
     this.stage.draws = false;
     say("Make the pose, choose a status and a density, and save");
     return this.refresh();
@@ -130,11 +203,12 @@ class Editor {
   }
 
   step(name, by) {
-    const value = this.values[name] + by;
+    const value = this.known[name] + by;
     this.change(limited({ [name]: ANGLES.includes(name) ? wrapped(value) : value }));
   }
 
   undo(by) {
+    if (this.before) return say(IS_BEFORE, true);
     const place = Math.min(Math.max(this.place + by, 0), this.past.length - 1);
     if (place === this.place) return say(by < 0 ? "Nothing to undo" : "Nothing to redo");
     this.place = place;
@@ -143,7 +217,12 @@ class Editor {
   }
 
   reset() {
-    this.change({ ...this.object.start });
+    this.change({ ...this.object.start }, false, false);
+  }
+
+  /** Say that the guess is right as it is. */
+  takeGuess() {
+    if (this.guesses.length) this.change({}, false, true);
   }
 
   /** What the release says instead of what stands here, until it is asked for again. */
@@ -158,6 +237,7 @@ class Editor {
 
   async refresh() {
     const { object } = this;
+    if (!object) return;
     const shown = this.before ? { ...this.values, ...object.released } : this.values;
     this.showValues(shown);
     this.stage.change(shown);
@@ -167,7 +247,7 @@ class Editor {
 
   showValues(shown) {
     for (const name of ANGLES) {
-      const degrees = shown[name] === null ? "" : degreesOf(((shown[name] + TURN * 2.5) % TURN) - TURN / 2);
+      const degrees = shown[name] === null ? "" : shownDegrees(shown[name]);
       byId(name).value = degrees === "" ? "" : Number(degrees.toFixed(2));
       byId(`${name}-slider`).value = degrees;
     }
@@ -181,6 +261,10 @@ class Editor {
     for (const button of byId("models").children) {
       button.setAttribute("aria-pressed", String(Number(button.dataset.index) === shown.cad_index));
     }
+    const guesses = this.before ? [] : this.guesses;
+    byId("guess").hidden = guesses.length === 0;
+    byId("guess").firstElementChild.textContent =
+      `A guess: ${guesses.map((name) => NAMES[name] ?? name).join(", ")}. It is not saved until you change the pose.`;
     byId("undo").disabled = this.place === 0;
     byId("redo").disabled = this.place === this.past.length - 1;
     byId("changed").textContent = this.before ? "the release" : this.isChanged ? "not saved" : this.object.mine ? "saved" : "";
@@ -199,7 +283,8 @@ class Editor {
     if (this.isDrawing) return `${category}, picture ${image}, to which an object is added. ${WHAT_TO_DRAW}`;
     const parts = [`${category}, picture ${image}, ${this.object.isNew ? "a new object" : `object ${index}`}, with its box`];
     if (this.stage.mesh) parts.push(`CAD model ${shown.cad_index} and axes drawn`);
-    parts.push(...ANGLES.filter((n) => shown[n] !== null).map((n) => `${n} ${Math.round(degreesOf(shown[n]))}°`));
+    parts.push(...ANGLES.filter((n) => shown[n] !== null).map((n) => `${n} ${Math.round(shownDegrees(shown[n]))}°`));
+    if (!this.before && this.guesses.includes("azimuth")) parts.push("which is a guess");
     return parts.join(", ");
   }
 

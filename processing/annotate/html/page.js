@@ -4,6 +4,7 @@
 const editor = new Editor();
 const queue = { numbers: [], done: [], at: 0, who: null };
 let steps = 0; // of going through the queue: an answer that comes after the next step is dropped
+let loads = 0; // of the queue, likewise
 const who = () => byId("who").value.trim();
 
 // ------------------------------------------------------------------------------------------ the queue
@@ -16,7 +17,10 @@ async function loadQueue(number = null) {
   for (const name of ["unposed", "named"]) query[name] = byId(`filter-${name}`)?.checked ? "1" : "";
   if (query.below) say("Measuring how far boxes and meshes agree …");
   const name = who();
-  Object.assign(queue, await get("/api/queue", { ...query, who: name }), { who: name });
+  const load = ++loads;
+  const found = await get("/api/queue", { ...query, who: name });
+  if (load !== loads) return;
+  Object.assign(queue, found, { who: name });
   const place = queue.numbers.indexOf(number);
   await go(place < 0 ? queue.at : place);
 }
@@ -50,7 +54,7 @@ async function toggleNew() {
   if (editor.object.isNew) return go(queue.at);
   editor.keepDraft();
   const { number, image_id, object_index, category, models } = editor.object; // of the one it is added beside
-  await open({ isNew: true, number, image_id, object_index, category, models, start: null, mine: null, released: {}, note: "" });
+  await open({ isNew: true, number, image_id, object_index, category, models, start: null, mine: null, released: NOTHING, note: "" });
   if (!editor.isDrawing) return undefined;
   byId("x1").focus({ preventScroll: true });
   return say(WHAT_TO_DRAW);
@@ -84,8 +88,12 @@ function nextUndone() {
 // ------------------------------------------------------------------------------------------- saving
 
 async function save(operation = editor.object?.isNew ? "add" : "set") {
-  const { object, values } = editor;
-  if (!object || byId("save").disabled) return;
+  const { object, values, drafts } = editor;
+  if (!object) return;
+  if (byId("save").disabled) {
+    say("The save before is not done yet; wait for it", true);
+    return;
+  }
   if (editor.isDrawing) {
     say(WHAT_TO_DRAW, true);
     return;
@@ -96,10 +104,21 @@ async function save(operation = editor.object?.isNew ? "add" : "set") {
     (document.querySelector(values.object_status === null ? "[name=status]" : "[name=dense]")).focus();
     return;
   }
+  if (hasValues && !editor.stage.picture) {
+    say("Not saved: the picture is not there to be looked at", true);
+    return;
+  }
   const { number, image_id, object_index } = object;
-  const body = { number, image_id, object_index, operation, who: who(), note: byId("note").value };
-  if (hasValues) body.values = values;
+  const note = byId("note").value;
+  const body = { number, image_id, object_index, operation, who: who(), note };
+  const isWithoutGuess = hasValues && editor.guesses.length > 0;
+  if (hasValues) {
+    body.values = editor.said;
+    editor.saved = null; // until the answer comes
+  }
+  const step = steps;
   byId("save").disabled = true;
+  byId("work").inert = operation === "add"; // which becomes another object by the answer
   let saved;
   try {
     ({ saved } = await post("/api/save", body));
@@ -108,25 +127,40 @@ async function save(operation = editor.object?.isNew ? "add" : "set") {
     return;
   } finally {
     byId("save").disabled = false;
+    if (byId("work").inert) {
+      byId("work").inert = false;
+      byId("stage").focus({ preventScroll: true });
+    }
   }
-  editor.drafts.delete(keyOf(object));
-  editor.object = null;
+  let isSettled = true;
+  if (hasValues) {
+    isSettled = editor.settle(drafts, object, values, note);
+  } else if (editor.object === object) {
+    Object.assign(object, { left_out: operation === "leave_out", note });
+    editor.keepDraft(); // it is there again once the object is taken back
+    editor.object = null;
+  }
   if (operation === "add") {
     await loadQueue(number); // the new one stands behind those of its picture
-    say(`Added ${image_id}, object ${saved.object_index}`);
+    say(`Added ${image_id}, object ${saved.object_index}${isWithoutGuess ? ", without the guess" : ""}`);
     return;
   }
-  queue.done[queue.numbers.indexOf(number)] = true;
-  const place = queue.at;
-  await (byId("advance").checked ? nextUndone() : go(place));
-  if (editor.object === null) await go(place);
-  say(`Saved ${image_id}, object ${object_index}`);
+  const place = queue.numbers.indexOf(number);
+  if (place >= 0 && queue.who === body.who) queue.done[place] = true;
+  if (isSettled && steps === step && byId("advance").checked) {
+    await nextUndone();
+  } else {
+    showProgress();
+  }
+  if (editor.object === null) await go(queue.at);
+  const left = !isSettled ? "; what you changed since then is not" : isWithoutGuess ? ", without the guess" : "";
+  say(`Saved ${image_id}, object ${object_index}${left}`);
 }
 
 // ------------------------------------------------------------------------------------------- review
 
 const sides = [...document.querySelectorAll("#review .stage")].map((element) => new Stage(element));
-const reviewing = { numbers: [], pair: null };
+const reviewing = { numbers: [], pair: null, isBusy: false };
 
 async function showReview(isShown) {
   editor.keepDraft();
@@ -144,22 +178,47 @@ async function nextPair() {
   byId("no-pairs").hidden = number !== undefined;
   byId("pairs-left").textContent = number === undefined ? "" : `${reviewing.numbers.length + 1} to review`;
   reviewing.pair = null;
+  for (const [place, side] of sides.entries()) {
+    side.show(null, null, null);
+    side.element.setAttribute("aria-label", `${["Left", "Right"][place]} reading`);
+    byId(`words-${place}`).textContent = "";
+  }
+  say("");
   if (number === undefined) return;
   const pair = await get(`/api/pair/${number}`);
-  const picture = await pictureOf(number);
   byId("pair-object").textContent = `${pair.image_id} · object ${pair.object_index}`;
+  const picture = await pictureOf(number);
   for (const [side, reading] of pair.readings.entries()) {
     const { values } = reading;
     sides[side].show(picture, values, await modelOf(pair.category, values.cad_index));
-    const angles = ANGLES.map((name) => `${name} ${Math.round(degreesOf(values[name]))}°`).join(", ");
-    const words = reading.left_out
-      ? "leaves the object out"
-      : `${angles}, distance ${values.distance.toFixed(2)}, CAD model ${values.cad_index}, ${values.object_status}, ${values.dense ? "dense" : "not dense"}`;
+    const words = reading.left_out ? "leaves the object out" : wordsOf(values);
     sides[side].element.setAttribute("aria-label", `${["Left", "Right"][side]} reading of ${pair.image_id}: ${words}`);
     byId(`words-${side}`).textContent = words;
   }
   reviewing.pair = pair;
 }
+
+function wordsOf({ distance, cad_index: model, object_status: status, dense, ...values }) {
+  const degrees = (angle) => (angle === null ? "none" : `${Math.round(shownDegrees(angle))}°`);
+  return [
+    ...ANGLES.map((name) => `${name} ${degrees(values[name])}`),
+    `distance ${distance === null ? "none" : distance.toFixed(2)}`,
+    `CAD model ${model ?? "none"}`,
+    status ?? "status none",
+    dense === null ? "density none" : dense ? "dense" : "not dense",
+  ].join(", ");
+}
+
+/** A step of the review, dropped while the one before is under way: nobody has seen the pair that it would be of. */
+const reviewStep = (action) => async () => {
+  if (reviewing.isBusy) return;
+  reviewing.isBusy = true;
+  try {
+    await action();
+  } finally {
+    reviewing.isBusy = false;
+  }
+};
 
 async function choose(choice) {
   const { pair } = reviewing;
@@ -191,7 +250,7 @@ const KEYS = {
   W: () => editor.step("distance", -1), S: () => editor.step("distance", 1),
   j: () => editor.step("px", -5), l: () => editor.step("px", 5), i: () => editor.step("py", -5), k: () => editor.step("py", 5),
   J: () => editor.step("px", -30), L: () => editor.step("px", 30), I: () => editor.step("py", -30), K: () => editor.step("py", 30),
-  c: () => editor.nextModel(1), C: () => editor.nextModel(-1),
+  c: () => editor.nextModel(1), C: () => editor.nextModel(-1), g: () => editor.takeGuess(),
   ...Object.fromEntries(STATUSES.map((status, i) => [i + 1, () => editor.change({ object_status: status })])),
   5: () => editor.change({ dense: true }), 6: () => editor.change({ dense: false }),
   n: () => go(queue.at + 1), p: () => go(queue.at - 1), u: () => nextUndone(),
@@ -201,7 +260,8 @@ const KEYS = {
   t: () => byId("note").focus(),
   "ctrl z": () => editor.undo(-1), "ctrl y": () => editor.undo(1), "ctrl Z": () => editor.undo(1),
 };
-const REVIEW_KEYS = { 1: () => choose(0), 2: () => choose(1), n: () => nextPair() };
+const REVIEW_KEYS = { 1: reviewStep(() => choose(0)), 2: reviewStep(() => choose(1)), n: reviewStep(nextPair) };
+const ONCE = ["Enter", "x", "n", "p", "u"]; // not again while the key is held: they write, or show another object
 
 function toggleLayer(name) {
   const box = byId(`layer-${name}`);
@@ -224,25 +284,40 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (writes) return;
+  const keys = byId("review").hidden ? KEYS : REVIEW_KEYS;
+  if (byId("work").inert) return;
+  if (event.repeat && (ONCE.includes(key) || (keys === REVIEW_KEYS && key in keys))) {
+    event.preventDefault();
+    return;
+  }
   const steers = target.matches("input") && key.startsWith("Arrow"); // sliders and radio buttons have their own
   const presses = target.matches("button, summary, a") && (key === "Enter" || key === " ");
   if (steers || presses) return;
   const name = event.ctrlKey ? `ctrl ${key}` : event.shiftKey && key.startsWith("Arrow") ? `shift ${key}` : key;
-  const action = (byId("review").hidden ? KEYS : REVIEW_KEYS)[name];
-  if (!action || (byId("review").hidden && !editor.object)) return;
+  const action = keys[name];
+  if (!action || (keys === KEYS && !editor.object)) return;
   event.preventDefault();
   told(action)();
 });
 
-for (const [id, action] of Object.entries({
+const TO_OBJECT = { // buttons, which do nothing while no object is there
   save: () => save(), undo: () => editor.undo(-1), redo: () => editor.undo(1), reset: () => editor.reset(),
-  before: () => editor.toggleBefore(), "close-up": () => closeUp(),
-  previous: () => go(queue.at - 1), next: () => go(queue.at + 1), undone: () => nextUndone(),
+  before: () => editor.toggleBefore(), "take-guess": () => editor.takeGuess(),
   add: () => toggleNew(), "leave-out": () => leaveOut(),
+};
+const BUTTONS = {
+  "close-up": () => closeUp(),
+  previous: () => go(queue.at - 1), next: () => go(queue.at + 1), undone: () => nextUndone(),
   "to-review": () => showReview(byId("review").hidden),
-  left: () => choose(0), right: () => choose(1), skip: () => nextPair(),
-})) {
-  byId(id).addEventListener("click", told(action));
+  left: REVIEW_KEYS[1], right: REVIEW_KEYS[2], skip: REVIEW_KEYS.n,
+};
+const WRITES = ["save", "leave-out", "left", "right"];
+for (const [id, action] of Object.entries({ ...TO_OBJECT, ...BUTTONS })) {
+  const handler = told(action);
+  byId(id).addEventListener("click", ({ detail }) => {
+    if (id in TO_OBJECT && !editor.object) return undefined;
+    return detail > 1 && WRITES.includes(id) ? undefined : handler(); // a double click writes once
+  });
 }
 for (const element of document.querySelectorAll("#filters select, #filters input")) {
   element.addEventListener("change", told(loadQueue));
@@ -254,14 +329,24 @@ for (const layer of Object.keys(editor.stage.layers)) {
   });
 }
 byId("who").value = localStorage.getItem("imagenet3d annotator") ?? "";
+const draftsOf = new Map(); // name -> what was not saved under it, for whoever takes the name again
+let person = who();
 byId("who").addEventListener("change", told(() => {
-  localStorage.setItem("imagenet3d annotator", who());
-  editor.drafts.clear();
+  const before = person;
+  person = who();
+  localStorage.setItem("imagenet3d annotator", person);
+  editor.keepDraft();
+  editor.object = null;
+  const kept = draftsOf.get(person) ?? [];
+  draftsOf.delete(person);
+  if (before) draftsOf.set(before, editor.drafts);
+  editor.drafts = new Map([...kept, ...(before ? [] : editor.drafts)]); // what nobody did is of who gives a name now
   return loadQueue();
 }));
 addEventListener("beforeunload", (event) => {
   editor.keepDraft();
-  if (editor.drafts.size) event.preventDefault();
+  const drafts = [editor.drafts, ...draftsOf.values()].flatMap((kept) => [...kept.values()]);
+  if (drafts.some(({ isLeftOut }) => !isLeftOut)) event.preventDefault();
 });
 
 told(() => showReview(beginsWithReview))();

@@ -4,6 +4,8 @@
 const TURN = 2 * Math.PI;
 const radians = (degrees) => (degrees / 360) * TURN;
 const degreesOf = (angle) => (angle / TURN) * 360;
+/** An angle of any size as it is shown: degrees in [-180, 180). */
+const shownDegrees = (angle) => degreesOf(wrapped(angle + TURN / 2) - TURN / 2);
 const DRAG = radians(0.5); // of an angle for one pixel of the screen
 const WHEEL = 0.001; // of the distance's logarithm for one unit of the wheel
 const STILL = 100; // milliseconds without a frame after which nothing moves
@@ -38,6 +40,7 @@ class Stage {
 
   show(picture, values, mesh) {
     Object.assign(this, { picture, values, mesh });
+    if (!picture) for (const canvas of [this.photo, this.over]) canvas.width = canvas.width; // which empties it
     this.layOut();
   }
 
@@ -153,7 +156,7 @@ class Stage {
     const { element } = this;
     element.addEventListener("contextmenu", (event) => event.preventDefault());
     element.addEventListener("pointerdown", (event) => {
-      if (!this.values) return;
+      if (!this.values || !this.picture) return;
       event.preventDefault();
       element.focus({ preventScroll: true });
       element.setPointerCapture(event.pointerId);
@@ -173,7 +176,7 @@ class Stage {
       });
     }
     element.addEventListener("wheel", (event) => {
-      if (!this.values) return;
+      if (!this.values || !this.picture) return;
       event.preventDefault();
       const pixels = event.deltaY * (event.deltaMode === 1 ? 16 : 1);
       gesture((v) => ({ distance: v.distance * Math.exp(pixels * WHEEL) }), true);
