@@ -13,7 +13,7 @@ from processing.annotate.readings import Readings
 from processing.annotate.report import Report, report
 
 LOOPBACK = "127.0.0.1"
-WHAT_TO_INSTALL = "annotate needs starlette and uvicorn: pip install imagenet3d-datasets[annotate]"
+WHAT_TO_INSTALL = 'annotate needs starlette and uvicorn: pip install -e ".[annotate]" in a clone'
 
 
 def report_on(source: str, corrections: str) -> Report:

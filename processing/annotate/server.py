@@ -36,7 +36,8 @@ from processing.preview.meshes import embedded
 
 MAX_BODY_BYTES = 2**16
 MAX_FACES = 20_000  # of a mesh as the page holds it
-_NO_REASON = "looked at again"
+_NO_REASON = {"set": "looked at again"}  # what is written where nobody gives a reason
+_NONE_GIVEN = "no reason given"
 
 
 class Guard:
@@ -179,7 +180,7 @@ class Tool:
                 "mine": None if mine is None else {**item.released, **mine.changes},
                 "added": item.is_added,
                 "left_out": mine is not None and mine.left_out,
-                "note": "" if mine is None or mine.why == _NO_REASON else mine.why,
+                "note": "" if mine is None or mine.why in (_NONE_GIVEN, *_NO_REASON.values()) else mine.why,
             }
         )
 
@@ -274,7 +275,12 @@ class Tool:
     def _line(self, item: Item, operation: str, who: Any, note: Any) -> dict[str, Any]:
         why = " ".join(note.split()) if type(note) is str else note
         key = {"image_id": item.key.image_id, "object_index": item.key.object_index}
-        return {"operation": operation, **key, "who": who or None, "why": why or _NO_REASON}
+        return {
+            "operation": operation,
+            **key,
+            "who": who or None,
+            "why": why or _NO_REASON.get(operation, _NONE_GIVEN),
+        }
 
     def _append_pose(self, item: Item, said: dict[str, Any], values: Mapping[str, Any]) -> Response:
         """Write a reading that wins as a whole, so that nothing of an earlier one shines through.

@@ -173,29 +173,43 @@ def describe(
 
 
 def errata_of(corrections: Iterable[Correction]) -> Errata | None:
-    """What the card tells of corrections; None where there are none."""
+    """What the card tells of corrections; None where there are none.
+
+    Somebody who looked and agreed with the release corrects nothing.
+    """
     ordered = sorted(corrections, key=lambda correction: correction.order)
     if not ordered:
         return None
-    state: dict[tuple[str, int], set[str]] = {}
+    state: dict[tuple[str, int], set[str]] = {}  # object -> the fields that differ, and _DONE
     for correction in ordered:
         done = state.setdefault((correction.image_id, correction.object_index), set())
-        done -= {"left out"} if correction.operation in ("leave_out", "take_back") else set()
-        done |= {_DONE[correction.operation]} - {""}
-    counts = Counter(what for done in state.values() for what in done)
+        done -= {"left out"} if correction.operation in ("leave_out", "take_back") else set(correction.new)
+        done |= {*_changed(correction), _DONE.get(correction.operation, "")} - {""}
+    others = set(_DONE.values())
+    counts = Counter(
+        what
+        for done in state.values()
+        for what in (done & others) | ({"corrected"} if done - others else set())
+    )
+    told = [correction for correction in ordered if correction.operation != "set" or _changed(correction)]
     newest = tuple(
         Erratum(
             correction.image_id,
             correction.object_index,
-            ", ".join(correction.new) if correction.operation == "set" else _WORDS[correction.operation],
+            ", ".join(_changed(correction)) or _WORDS[correction.operation],
             correction.when[:10],
             correction.why[:_LONGEST_WHY],
         )
-        for correction in reversed(ordered[-_NEWEST:])
+        for correction in reversed(told[-_NEWEST:])
     )
     return Errata({what: counts[what] for what in ("corrected", "added", "left out") if counts[what]}, newest)
 
 
+def _changed(correction: Correction) -> list[str]:
+    """The fields that are another than the release's."""
+    return [name for name, old in correction.old.items() if correction.new[name] != old]
+
+
 # What a correction leaves an object as, and what it is called.
-_DONE = {"set": "corrected", "add": "added", "leave_out": "left out", "take_back": ""}
+_DONE = {"add": "added", "leave_out": "left out"}
 _WORDS = {"add": "added", "leave_out": "left out", "take_back": "not left out any more"}

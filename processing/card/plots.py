@@ -213,6 +213,7 @@ def _distance_plot(distances: array[float]) -> Plot:
         upper = float(np.quantile(placed, DISTANCE_QUANTILE, method="higher"))
         counts, edges = np.histogram(np.minimum(placed, upper), DISTANCE_BINS, (0, upper))
         axes.set_xlim(0, upper * 1.02)
+        axes.yaxis.get_major_locator().set_params(integer=True)
         axes.bar(edges[:-1], counts, np.diff(edges) * 0.92, align="edge", color=FIRST)
         if placed.max() > upper:
             axes.annotate(f"≥ {upper:.3g}", (upper, counts[-1]), ha="right", va="bottom", fontsize=7.5)
@@ -242,7 +243,7 @@ def _quality_plot(quality: Counter[tuple[str | None, bool | None]]) -> Plot:
         axes.set_yticks(range(len(statuses)), [status or "none given" for status in statuses])
         axes.tick_params(axis="y", length=0)
         axes.set_xlim(0, left.max() * 1.15)
-        axes.locator_params(axis="x", nbins=4)
+        axes.locator_params(axis="x", nbins=4, integer=True)
         axes.invert_yaxis()
         axes.legend(loc="lower right")
 
@@ -274,6 +275,7 @@ def _box_plot(boxes: array[float]) -> Plot:
         axes = figure.add_subplot(xlabel="side of a square of the same area (pixels)", ylabel="objects")
         axes.grid(axis="y")
         axes.bar(edges[:-1], counts, np.diff(edges) * 0.92, align="edge", color=FIRST)
+        axes.yaxis.get_major_locator().set_params(integer=True)
         ticks = range(low, high + 1)
         ticks = ticks[:: math.ceil(len(ticks) / BOX_TICKS)]
         axes.set_xticks(ticks, [f"{2**power}" for power in ticks])

@@ -115,9 +115,7 @@ def _silhouette(mask: NDArray[np.bool_], window: _Window) -> tuple[NDArray[np.fl
     try:
         import contourpy
     except ImportError:
-        raise ImportError(
-            "outlines are drawn with contourpy: pip install imagenet3d-datasets[demo]"
-        ) from None
+        raise ImportError('outlines are drawn with contourpy: pip install -e ".[demo]" in a clone') from None
     # By default each line is an array of its own, (N, 2).
     found = cast("list[NDArray[np.float64]]", contourpy.contour_generator(z=field).lines(0.5))
     # Sample (0, 0) of the window has its centre at (0.5, 0.5), and stands at (1, 1) of the field.

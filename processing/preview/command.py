@@ -115,7 +115,7 @@ def _check_extra() -> None:
     """Say what is missing before minutes of reading, not after."""
     missing = [name for name in ("contourpy", "matplotlib") if find_spec(name) is None]
     if missing:
-        raise ImportError(f"preview needs {', '.join(missing)}: pip install imagenet3d-datasets[demo]")
+        raise ImportError(f"preview needs {', '.join(missing)}: pip install -e '.[demo]' in a clone")
 
 
 # --------------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def place(where: str | os.PathLike[str] | StorePath) -> Place:
     try:
         fsspec.get_filesystem_class(protocol)
     except ImportError as error:
-        extra = f'pip install "imagenet3d-datasets[{_EXTRAS[protocol]}]"' if protocol in _EXTRAS else error
+        extra = f'pip install -e ".[{_EXTRAS[protocol]}]" in a clone' if protocol in _EXTRAS else error
         raise PlaceError(f"{text}: needs a package that is not installed: {extra}") from error
     except ValueError as error:
         raise PlaceError(f"{text}: {error}; name a folder, or the URL of one") from error

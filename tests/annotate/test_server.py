@@ -207,7 +207,9 @@ def test_each_sees_the_own_reading_and_not_the_other_one(client, queue):
 def test_an_object_is_left_out_and_taken_back(client, queue, readings):
     for operation, expected in (("leave_out", True), ("take_back", False)):
         client.post("/api/save", json=body(queue, operation=operation))
-        assert client.get("/api/object/0", params={"who": "A"}).json()["left_out"] is expected
+        shown = client.get("/api/object/0", params={"who": "A"}).json()
+        assert (shown["left_out"], shown["note"]) == (expected, "")
+    assert {line.why for line in readings.lines} == {"no reason given"}
     assert [line.operation for line in readings.lines] == ["leave_out", "take_back"]
 
 

@@ -197,6 +197,20 @@ class TestErrata:
         again = correction("leave_out", 3)
         assert errata_of([again, correction("take_back", 2), left]).counts == {"left out": 1}
 
+    def test_who_agrees_with_the_release_corrects_nothing(self) -> None:
+        """The tool has everybody say status and density; a later one may agree where an earlier did not."""
+        released = {"object_status": "good", "dense": False}
+        looked = correction("set", 1, old=released, new=released)
+        assert errata_of([looked]) == Errata({}, ())
+        assert "What was looked at is as the release has it." in page(errata=errata_of([looked]))
+        mended = correction(
+            "set", 2, old={**released, "azimuth": 1.0}, new={**released, "azimuth": 2.0, "dense": True}
+        )
+        errata = errata_of([looked, mended])
+        assert (errata.counts, [e.change for e in errata.newest]) == ({"corrected": 1}, ["dense, azimuth"])
+        agreed = correction("set", 3, old=mended.old, new=mended.old)
+        assert errata_of([looked, mended, agreed]).counts == {}
+
     def test_words_of_others_stay_in_their_cell(self) -> None:
         why = "<script>alert(1)</script> | `x` **b** [a](https://evil.example)\n# heading"
         errata = Errata({"corrected": 1}, (Erratum("bed/a|b", 0, "theta", "2026-01-01", why),))
@@ -211,6 +225,7 @@ class TestErrata:
         text = page(changes=Changes("0.9.0", {"objects added": 1200, "poses changed": 3}))
         row = f"| {ImageNet3D.__version__} | Since 0.9.0: 1,200 objects added, 3 poses changed. |"
         assert row in text.split("## Versions")[1]
+        assert "Since 0.9.0: nothing differs. |" in page(changes=Changes("0.9.0", {}))
 
 
 def correction(operation: str, number: int, stem: str = "a", **values: Any) -> ImageNet3D.Correction:
@@ -220,8 +235,8 @@ def correction(operation: str, number: int, stem: str = "a", **values: Any) -> I
 
 def corrections(count: int) -> list[ImageNet3D.Correction]:
     """Of as many objects, one a day; one is corrected and left out, one left out, one added."""
-    values = {"azimuth": 1.0, "theta": 2.0}
-    found = [correction("set", n + 1, f"n0_{n}", old=values, new=values) for n in range(count)]
+    old, values = {"azimuth": 0.5, "theta": 0.25}, {"azimuth": 1.0, "theta": 2.0}
+    found = [correction("set", n + 1, f"n0_{n}", old=old, new=values) for n in range(count)]
     found[3] = correction("add", 4, "n0_3", new=values)
     found[4] = correction("leave_out", 5, "n0_4")
     return [*found, correction("leave_out", 7, "n0_5")]

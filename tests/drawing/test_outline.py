@@ -104,7 +104,7 @@ def test_nothing_in_the_picture(camera):
 
 def test_names_the_extra_that_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "contourpy", None)
-    with pytest.raises(ImportError, match=r"pip install imagenet3d-datasets\[demo\]"):
+    with pytest.raises(ImportError, match=r'pip install -e "\.\[demo\]" in a clone'):
         drawn(CUBE)
 
 
@@ -112,4 +112,4 @@ def test_the_preview_names_it_before_it_begins(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "contourpy", None)
     done = CliRunner().invoke(main, ["preview", str(tmp_path / "raw"), str(tmp_path / "page.html")])
     assert done.exit_code == 2
-    assert "preview needs contourpy: pip install imagenet3d-datasets[demo]" in done.output
+    assert "preview needs contourpy: pip install -e '.[demo]' in a clone" in done.output

@@ -1052,7 +1052,7 @@ def test_per_category_must_be_positive(sample_folder, tmp_path):
 
 def test_says_what_to_install(sample_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(preview, "find_spec", lambda name: None if name == "matplotlib" else object())
-    with pytest.raises(ImportError, match=r"needs matplotlib: pip install imagenet3d-datasets\[demo\]"):
+    with pytest.raises(ImportError, match=r"needs matplotlib: pip install -e '\.\[demo\]' in a clone"):
         write_preview(str(sample_folder), tmp_path / "page.html")
 
 

@@ -328,7 +328,7 @@ class TestPlaces:
             for line in (["build", "raw", "s3://bucket/out"], ["verify", "s3://bucket/out"]):
                 done = CliRunner().invoke(main, line)
                 assert done.exit_code == 2 and isinstance(done.exception, SystemExit), done
-                assert 'pip install "imagenet3d-datasets[s3]"' in done.stderr, done.stderr
+                assert 'pip install -e ".[s3]" in a clone' in done.stderr, done.stderr
         """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
         assert done.returncode == 0, done.stderr
