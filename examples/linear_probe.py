@@ -1,7 +1,7 @@
 """Linear probe: how much of an object's pose is in the frozen features of a network.
 
     python examples/linear_probe.py ccvl/ImageNet3D --model vit_base_patch14_dinov2 --weights pretrained
-    imagenet3d evaluate run/predictions.parquet --dataset ImageNet3D --config object_centric
+    imagenet3d evaluate run/predictions.parquet --dataset hf://datasets/ccvl/ImageNet3D
 
 Three linear classifiers, of azimuth, elevation and theta, are trained on the features; only these. As in
 the authors' protocol: 40 bins around the circle, SGD with momentum, 5 epochs of batches of 128, a cosine
@@ -23,7 +23,7 @@ import numpy as np
 import timm
 import torch
 from job import Job, load, save, start_job
-from networks import Network, outputs_of, recipe_options
+from networks import Network, at_least_one, outputs_of, recipe_options, scoring
 from objects import Objects, load_rows, write_predictions
 from pose_bins import LOGITS, pose_loss, to_angles
 from tabulate import tabulate
@@ -109,8 +109,10 @@ def parse_options() -> argparse.Namespace:
         help="a block or stage, from 0 or back from -1, averaged over positions; without it "
         "the features that the network's own last layer gets",
     )
-    parser.add_argument("--epochs", type=int, default=5, help="times that the objects of train are seen")
-    parser.add_argument("--batch-size", type=int, default=128, help="objects")
+    parser.add_argument(
+        "--epochs", type=at_least_one, default=5, help="times that the objects of train are seen"
+    )
+    parser.add_argument("--batch-size", type=at_least_one, default=128, help="objects")
     parser.add_argument("--lr", type=float, nargs="+", default=RATES, help="learning rates, side by side")
     return parser.parse_args()
 
@@ -147,7 +149,7 @@ def main() -> None:
         path = options.out / "predictions.parquet"
         write_predictions(path, rows["validation"], found[best])
         print(f"those of {options.lr[best]:g} are written:")
-        print(f"imagenet3d evaluate {path} --dataset {options.dataset} --config {options.config}")
+        print(scoring(path, options))
 
 
 if __name__ == "__main__":

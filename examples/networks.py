@@ -1,6 +1,7 @@
 """Networks of timm by name, the options that every recipe has, and what a network says of many objects."""
 
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+import shlex
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,13 @@ from torch import nn
 from torch.utils.data import BatchSampler
 
 
+def at_least_one(text: str) -> int:
+    """A number of an option that makes no sense below 1."""
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return int(text)
+
+
 def recipe_options(description: str) -> ArgumentParser:
     """The options that every recipe has; help shows their defaults."""
     options = ArgumentParser(
@@ -21,11 +29,21 @@ def recipe_options(description: str) -> ArgumentParser:
     options.add_argument("--config", default="object_centric", help="one whose pictures show one object each")
     options.add_argument("--model", default="resnet50", help="any of timm.list_models()")
     options.add_argument("--weights", help="'pretrained' for timm's, or a file of them; random if not given")
-    options.add_argument("--size", type=int, default=224, help="of a picture that the network sees, pixels")
+    options.add_argument(
+        "--size", type=at_least_one, default=224, help="of a picture that the network sees, pixels"
+    )
     options.add_argument("--workers", type=int, default=2, help="of each process, which decode pictures")
     options.add_argument("--seed", type=int, default=0, help="of weights, order and mirroring")
     options.add_argument("--out", type=Path, default=Path("run"), help="folder of all that is written")
     return options
+
+
+def scoring(predictions: Path, options: Namespace) -> str:
+    """The command that scores predictions on the dataset that they are of."""
+    on_disk = Path(options.dataset).exists()
+    dataset = options.dataset if on_disk else f"hf://datasets/{options.dataset}"
+    words = ["imagenet3d", "evaluate", str(predictions), "--dataset", dataset, "--config", options.config]
+    return shlex.join(words)
 
 
 class Network(nn.Module):
@@ -54,8 +72,14 @@ class Network(nn.Module):
         return self.model(self.normalized(pictures))
 
     def layer(self, pictures: torch.Tensor, index: int) -> torch.Tensor:
-        """What a block or stage gives, from 0 or back from -1, averaged over positions: (n, channels)."""
+        """What a block or stage gives, from 0 or back from -1, averaged over positions: (n, channels).
+
+        Raises:
+            SystemExit: there is no such block or stage.
+        """
         count = len(self.model.feature_info)
+        if not -count <= index < count:
+            raise SystemExit(f"there is no layer {index}: give --layer {-count} to {count - 1}")
         (found,) = self.model.forward_intermediates(
             self.normalized(pictures), indices=[index % count], intermediates_only=True
         )

@@ -1,7 +1,7 @@
 """Pose of objects from a network of timm that is trained as a whole, on all categories or on the known ones.
 
     python examples/pose.py ccvl/ImageNet3D --weights pretrained --out run
-    imagenet3d evaluate run/predictions.parquet --dataset ImageNet3D --config object_centric
+    imagenet3d evaluate run/predictions.parquet --dataset hf://datasets/ccvl/ImageNet3D
 
 `--train-on known` is the open-vocabulary task: the other categories are never trained on, and the lines
 "known" and "unknown" of the report are its figures. Rows are of object_centric in both cases, as in the
@@ -14,7 +14,7 @@ on.
 
 from fit import fit, training_options
 from job import start_job
-from networks import Network, outputs_of
+from networks import Network, outputs_of, scoring
 from objects import Objects, load_rows, write_predictions
 from pose_bins import LOGITS, pose_loss, to_angles
 
@@ -28,7 +28,10 @@ def main() -> None:
     with start_job(options.seed) as job:
         train = load_rows(options.dataset, options.config, "train")
         if options.train_on == "known":
-            train = train.select([index for index, known in enumerate(train["known"]) if known])
+            indices = [index for index, known in enumerate(train["known"]) if known]
+            if not indices:
+                raise SystemExit("train has no object of a known category: leave out --train-on known")
+            train = train.select(indices)
         validation = load_rows(options.dataset, options.config, "validation")
         network = Network(options, LOGITS).to(job.device)
 
@@ -45,7 +48,7 @@ def main() -> None:
         if job.first:
             path = options.out / "predictions.parquet"
             write_predictions(path, validation, to_angles(logits))
-            print(f"imagenet3d evaluate {path} --dataset {options.dataset} --config {options.config}")
+            print(scoring(path, options))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Category and pose of objects, from one network of timm with two heads that are trained together.
 
     python examples/pose_and_class.py ccvl/ImageNet3D --weights pretrained --out run
-    imagenet3d evaluate run/predictions.parquet --dataset ImageNet3D --config object_centric
+    imagenet3d evaluate run/predictions.parquet --dataset hf://datasets/ccvl/ImageNet3D
 
 The predictions hold a category beside the pose, so that the report has the joint figures: an object counts
 where both are right. On several GPUs: torchrun --nproc-per-node 8 examples/pose_and_class.py ... Run again
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from fit import fit, training_options
 from job import start_job
-from networks import Network, outputs_of
+from networks import Network, outputs_of, scoring
 from objects import Objects, load_rows, write_predictions
 from pose_bins import LOGITS, pose_loss, to_angles
 from torch import nn
@@ -44,7 +44,7 @@ def main() -> None:
             pose, category = outputs.split([LOGITS, categories], dim=1)
             path = options.out / "predictions.parquet"
             write_predictions(path, validation, to_angles(pose), category.argmax(1))
-            print(f"imagenet3d evaluate {path} --dataset {options.dataset} --config {options.config}")
+            print(scoring(path, options))
 
 
 if __name__ == "__main__":

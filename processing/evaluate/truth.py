@@ -148,9 +148,10 @@ def read_truth(
     keys = key_text(table["image_id"], table["object_index"])
     order = _ordered(keys, table["shard"])
     if not inside.any():
+        posed = bool(_own(table, config).any())
         raise ChoiceError(
             f"no object of {config}, {split} in {fspath(dataset)} is of the population {population} "
-            f"({_rule(population, config)}); give {_elsewhere(population, config, _own(table, config).any())}"
+            f"({_rule(population, config)}); give {_elsewhere(population, config, posed)}"
         )
     chosen = pa.array(order[inside[order]])
     rows, counted = table.take(chosen), keys.take(chosen)

@@ -8,6 +8,8 @@ import math
 import os
 import re
 import runpy
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,6 +207,114 @@ class TestObjects:
         assert batch["category"][0] == row["category"]
 
 
+def options(recipe_options: Callable, *words: str):
+    return recipe_options("A recipe.").parse_args(["a dataset", *words])
+
+
+class TestBelonging:
+    """What a checkpoint belongs to, and what may be another when a job goes on."""
+
+    def test_all_but_where_things_are(self, objects, torch, tmp_path: Path) -> None:
+        from fit import belongs_to, refuse_other, training_options
+        from job import Job
+
+        def of(*words: str, rows=objects.rows, processes: int = 1, **more: object) -> dict:
+            chosen = options(training_options, *words)
+            vars(chosen).update(more)
+            return belongs_to(Job(0, processes, torch.device("cpu")), rows, chosen)
+
+        now = of()
+        torch.save(now, tmp_path / "kept.pt")
+        assert torch.load(tmp_path / "kept.pt", weights_only=True) == now
+        refuse_other(tmp_path, now, of("--out", "elsewhere", "--workers", "7", dataset="a copy"))
+        for name, other in {
+            "lr": of("--lr", "0.5"),
+            "class_weight": of(class_weight=2.0),
+            "processes": of(processes=2),
+            "rows": of(rows=objects.rows.select(range(len(objects.rows) - 1))),
+        }.items():
+            with pytest.raises(SystemExit, match=rf"{tmp_path} is of {name} .*, not .*: remove it"):
+                refuse_other(tmp_path, now, other)
+            with pytest.raises(SystemExit, match=rf"{tmp_path} is of {name} .*, not .*: remove it"):
+                refuse_other(tmp_path, other, now)
+
+    def test_rows_are_told_by_what_they_say(self, built_sample: Path, objects, tmp_path: Path) -> None:
+        """Not by their folder or number, and a picture by its bytes' number."""
+        from objects import digest, load_rows
+
+        copy = shutil.copytree(built_sample, tmp_path / "copy")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+            assert digest(load_rows(str(copy), "object_centric", "train")) == digest(objects.rows)
+
+        def corrected(rows, column: str, value: object):
+            return rows.map(lambda _, at: {column: value} if at == 3 else {}, with_indices=True)
+
+        few = objects.rows.select(range(5))
+        picture = few[3]["image"]
+        others = [few, corrected(few, "theta", few[3]["theta"] + 1e-9), corrected(few, "object_index", 9)]
+        others.append(corrected(few, "image", picture | {"bytes": picture["bytes"] + b"0"}))
+        assert len({digest(rows) for rows in others}) == 4
+        same = corrected(few, "theta", few[3]["theta"])
+        assert digest(same) == digest(few)
+
+
+class TestRefusals:
+    """Options and rows with which nothing can be trained, told before the work."""
+
+    @pytest.mark.parametrize("option", ["--epochs", "--batch-size", "--size"])
+    @pytest.mark.parametrize("value", ["0", "-1", "1.5"])
+    def test_numbers_below_one(self, option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+        from fit import training_options
+
+        with pytest.raises(SystemExit, match="2"):
+            options(training_options, option, value)
+        assert f"argument {option}: {value} is not a whole number from 1 on" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("count", "processes"), [(0, 1), (1, 2)])
+    def test_fewer_objects_than_processes(self, objects, torch, count: int, processes: int) -> None:
+        from fit import fit, training_options
+        from job import Job
+
+        job = Job(0, processes, torch.device("cpu"))
+        with pytest.raises(SystemExit, match=f"train has {count} objects for {processes} processes: give"):
+            fit(
+                job, torch.nn.Linear(1, 1), objects.rows.select(range(count)), None, options(training_options)
+            )
+
+    def test_no_object_of_a_known_category(self, objects, tmp_path: Path) -> None:
+        unknown = objects.rows.select([at for at, known in enumerate(objects.rows["known"]) if not known])
+        assert len(unknown)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("objects.load_rows", lambda *_: unknown)
+            with pytest.raises(SystemExit, match="no object of a known category: leave out --train-on known"):
+                run(command("pose", tmp_path, tmp_path / "run", "--train-on", "known"), tmp_path)
+
+    @pytest.mark.parametrize("layer", [5, 1000, -6])
+    def test_a_layer_that_is_none(self, torch, layer: int) -> None:
+        from networks import Network, recipe_options
+
+        network = Network(options(recipe_options, "--model", "test_resnet"), 0).eval()
+        pictures = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+        with torch.inference_mode():
+            assert torch.equal(network.layer(pictures, 4), network.layer(pictures, -1))
+        with pytest.raises(SystemExit, match=f"there is no layer {layer}: give --layer -5 to 4"):
+            network.layer(pictures, layer)
+
+
+def test_the_last_line_scores_on_what_was_trained_on(tmp_path: Path) -> None:
+    from networks import recipe_options, scoring
+
+    chosen = options(recipe_options)
+    for dataset, wanted in {
+        "ccvl/ImageNet3D": "hf://datasets/ccvl/ImageNet3D",
+        str(tmp_path): str(tmp_path),
+    }.items():
+        chosen.dataset = dataset
+        words = shlex.split(scoring(Path("a run") / "predictions.parquet", chosen))
+        assert words[:5] == ["imagenet3d", "evaluate", "a run/predictions.parquet", "--dataset", wanted]
+
+
 class TestBatches:
     @settings(deadline=None)  # the first one imports timm
     @given(st.integers(1, 200), st.integers(1, 50), st.integers(1, 5))
@@ -293,6 +403,9 @@ class TestResuming:
         assert predictions(tmp_path / "run") == predictions(undisturbed)
         with pytest.raises(SystemExit, match=r"is of lr 0\.001, not 0\.5: remove it, or name another --out"):
             run([*words, "--lr", "0.5"], tmp_path)
+        other = command("pose_and_class", built_sample, tmp_path / "run", *QUICK)
+        with pytest.raises(SystemExit, match=r"is of recipe pose\.py, not pose_and_class\.py: remove it"):
+            run(other, tmp_path)
 
 
 def test_two_processes_predict_every_object_once(built_sample: Path, tmp_path: Path) -> None:
