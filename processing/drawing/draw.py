@@ -25,7 +25,7 @@ import PIL.ImageDraw
 from numpy.typing import NDArray
 
 from ImageNet3D import ANGLES, POSE_FIELDS
-from processing.drawing.mesh import Mesh, MeshError
+from processing.drawing.mesh import Mesh, MeshError, without_unused
 from processing.drawing.outline import Drawing, trace
 from processing.drawing.raster import LIGHT, shade
 from processing.drawing.rgb import to_rgb
@@ -146,6 +146,7 @@ def layers(
     axes = object_axes(camera, box)
     if mesh is None:
         return Layers(box, axes, remark="No mesh: box and axes only.")
+    mesh = without_unused(mesh)
     pixels, depth = project(mesh.vertices, *camera)
     try:
         lines = trace(mesh, pixels, depth, size)
@@ -153,7 +154,7 @@ def layers(
         return Layers(box, axes, remark=f"No mesh: {error}; box and axes only.")
     if lines is None:
         return Layers(box, axes, agreement=0.0, remark="Nothing of the mesh is in the picture.")
-    agreement = box_agreement(box, pixels[np.unique(mesh.faces)], size)
+    agreement = box_agreement(box, pixels, size)
     return Layers(box, axes, lines, _shaded(mesh, camera, lines), agreement)
 
 

@@ -41,8 +41,20 @@ class Mesh:
     @property
     def bounds(self) -> NDArray[np.float64]:
         """(2, 3): the least and the greatest x, y, z of the vertices that triangles use."""
-        used = self.vertices[np.unique(self.faces)]
+        used = without_unused(self).vertices
         return np.array([used.min(axis=0), used.max(axis=0)])
+
+
+def without_unused(mesh: Mesh) -> Mesh:
+    """The same triangles, without the vertices that none of them uses: nobody sees those, wherever they lie.
+
+    Meshes are stored with all their vertices; whatever draws or measures what is seen begins here.
+    """
+    used = np.zeros(len(mesh.vertices), dtype=bool)
+    used[mesh.faces] = True
+    if used.all():
+        return mesh
+    return Mesh(mesh.vertices[used], (np.cumsum(used) - 1)[mesh.faces])
 
 
 def mesh_file(category: str, cad_index: int) -> str:

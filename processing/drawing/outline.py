@@ -68,6 +68,7 @@ def trace(
     """Trace a projected mesh.
 
     Args:
+        mesh: all its vertices are used, as `mesh.without_unused` has it.
         pixels: (M, 2), where the mesh's vertices land, as `geometry.project` returns them.
         depth: (M,), units of the mesh, positive in front of the camera.
         size: width and height of the picture, pixels.

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from processing.drawing.mesh import Mesh
+from processing.drawing.mesh import Mesh, without_unused
 
 MAX_FACES = 2000  # of an embedded mesh: half of the real ones stay whole
 STEPS = 2**16 - 1  # of the grid along a mesh's longest side
@@ -39,7 +39,7 @@ class EmbeddedMesh(NamedTuple):
 
 def embedded(mesh: Mesh, max_faces: int = MAX_FACES) -> EmbeddedMesh:
     """A mesh for the page, simplified if it has more faces than `max_faces`, which is at most 2^16 / 3."""
-    small = _used_vertices(simplified(mesh, max_faces))
+    small = simplified(mesh, max_faces)
     origin = small.vertices.min(axis=0)
     extent = float(np.ptp(small.vertices, axis=0).max()) or 1.0
     grid = np.rint((small.vertices - origin) / extent * STEPS).astype(np.int64)
@@ -61,12 +61,13 @@ def embedded(mesh: Mesh, max_faces: int = MAX_FACES) -> EmbeddedMesh:
 
 
 def simplified(mesh: Mesh, max_faces: int) -> Mesh:
-    """A mesh of at most so many faces, and that has its vertices in at most so many places.
+    """A mesh of at most so many faces and at least one, all of whose vertices are used.
 
     Vertices that share a cell of a grid become one, at their mean (Rossignac and Borrel, 1993). No point of
     a face moves by more than a cell's diagonal, whatever the mesh: those of CAD models are soups of faces
     that meet nowhere, which collapsing their edges tears apart.
     """
+    mesh = without_unused(mesh)
     low = mesh.vertices.min(axis=0)
     diagonal = float(np.linalg.norm(np.ptp(mesh.vertices, axis=0))) or 1.0
     if len(mesh.faces) <= max_faces:
@@ -77,11 +78,12 @@ def simplified(mesh: Mesh, max_faces: int) -> Mesh:
         _, cluster = np.unique(key @ (1, 2**20, 2**40), return_inverse=True)
         faces = cluster.reshape(-1)[mesh.faces]
         flat = (faces[:, 0] == faces[:, 1]) | (faces[:, 1] == faces[:, 2]) | (faces[:, 0] == faces[:, 2])
-        faces = faces[~flat]
+        if not flat.all():  # where all are, some small things lie far apart: flat faces tell where
+            faces = faces[~flat]
         _, once = np.unique(np.sort(faces, axis=1), axis=0, return_index=True)
         faces = faces[np.sort(once)]
         if len(faces) <= max_faces:
-            return Mesh(_means(mesh.vertices, cluster.reshape(-1)), faces)
+            return without_unused(Mesh(_means(mesh.vertices, cluster.reshape(-1)), faces))
         # A surface in n times as few cells along each axis has some n² times as few faces.
         cells *= float(np.clip((max_faces / len(faces)) ** 0.5, *_COARSENING))
 
@@ -89,8 +91,3 @@ def simplified(mesh: Mesh, max_faces: int) -> Mesh:
 def _means(vertices: NDArray[np.float64], cluster: NDArray[np.int64]) -> NDArray[np.float64]:
     counts = np.bincount(cluster)
     return np.stack([np.bincount(cluster, column) / counts for column in vertices.T], axis=1)
-
-
-def _used_vertices(mesh: Mesh) -> Mesh:
-    used, faces = np.unique(mesh.faces, return_inverse=True)
-    return Mesh(mesh.vertices[used], faces.reshape(mesh.faces.shape))

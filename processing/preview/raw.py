@@ -14,7 +14,7 @@ from ImageNet3D import Entry, Finding, ObjectAnnotation, RawTree, Unusable
 from processing.crop.pixels import crops
 from processing.crop.place import crop_map, why_not_cropped
 from processing.crop.rows import OPTIONS
-from processing.drawing.mesh import Mesh, read_mesh
+from processing.drawing.mesh import Mesh, read_mesh, without_unused
 from processing.preview.books import Oddities
 from processing.preview.selection import AnnotatedPicture, Selection
 
@@ -108,4 +108,4 @@ class RawSource:
 
     def mesh(self, category: str, cad_index: int) -> Mesh | None:
         """As of a Source."""
-        return read_mesh(self._release.tree, category, cad_index)
+        return without_unused(read_mesh(self._release.tree, category, cad_index))

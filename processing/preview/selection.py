@@ -154,4 +154,7 @@ class Source(Protocol):
         """The CAD models of a category that there are, by index."""
 
     def mesh(self, category: str, cad_index: int) -> Mesh | None:
-        """An object's mesh; None if the source has no meshes at all, MeshError if it lacks this one."""
+        """An object's mesh, to be drawn: all its vertices are used.
+
+        None if the source has no meshes at all, MeshError if it lacks this one.
+        """

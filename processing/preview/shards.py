@@ -27,7 +27,7 @@ from ImageNet3D import (
 )
 from processing.accounts import label_names
 from processing.built import LEDGER, MANIFEST, Manifest
-from processing.drawing.mesh import Mesh, MeshError, mesh_file, parse_mesh
+from processing.drawing.mesh import Mesh, MeshError, mesh_file, parse_mesh, without_unused
 from processing.ledger import finding_from_json
 from processing.preview.books import Oddities
 from processing.preview.selection import AnnotatedPicture, RowPlace, Selection
@@ -116,7 +116,7 @@ class BuiltSource:
         value = self._value(place, "mesh") or {}
         if not (isinstance(value.get("bytes"), bytes) and isinstance(value.get("path"), str)):
             raise _damage(place, "mesh", value)
-        return parse_mesh(value["bytes"], value["path"])
+        return without_unused(parse_mesh(value["bytes"], value["path"]))
 
     @cached_property
     def _meshes(self) -> dict[tuple[str, int], RowPlace]:

@@ -12,9 +12,11 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import trimesh
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 from support.annotating import Served, body
+from support.raw_tree import RawTreeWriter, an_object
 
 from ImageNet3D import (
     CORRECTED_FIELDS,
@@ -430,6 +432,24 @@ def test_boxes_and_meshes_that_disagree_are_found(queue):
     assert {item.number for item in differ} < {item.number for item in queue.items}
     assert {item.number for item in queue.chosen(Filter(unposed=True))} <= {item.number for item in differ}
     assert len(queue.chosen(Filter(below=1.01))) == len(queue.items)
+
+
+def test_vertices_that_no_triangle_uses_do_not_count(tmp_path):
+    """The second model is the first one with such a vertex; each object's box is that of its mesh."""
+    cube = trimesh.creation.box((0.5, 0.5, 0.5))
+    more = trimesh.Trimesh(np.vstack([cube.vertices, [10, 10, 10]]), cube.faces, process=False)
+    tree = RawTreeWriter().lists("bed", val=("a", "b"))
+    item = an_object(viewport=300.0)
+    points, _ = project(cube.vertices, *(item[name] for name in POSE_FIELDS))
+    box = [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
+    for index, (stem, model) in enumerate({"a": cube, "b": more}.items(), 1):
+        tree.picture("bed", stem).annotation("bed", stem, item | {"bbox": box, "cad_index": index})
+        tree.files[f"CAD/bed/{index:02d}.off"] = model.export(file_type="off").encode()
+    queue = Queue(tree.folder(tmp_path / "raw"))
+    assert len(queue.items) == 2
+    assert queue.chosen(Filter(below=0.99)) == []
+    one, other = (queue.guess("bed", {"bbox": box, "cad_index": index})["distance"] for index in (1, 2))
+    assert one == other < 6
 
 
 def test_a_file_names_objects(queue, sample_folder, tmp_path):

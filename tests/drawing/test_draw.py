@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from processing.drawing.draw import BOX_COLOR, LAYERS, draw, layers, object_axes
 from processing.drawing.mesh import Mesh, parse_mesh
-from processing.geometry import project
+from processing.geometry import camera_position, project
 
 SIZE = (320, 240)
 ROW = {
@@ -237,6 +237,24 @@ def test_pictures_of_any_kind(mode):
 def test_a_trimesh_will_do():
     shape = trimesh.creation.box((1, 1, 1))
     assert draw(GREY, ROW, shape).tobytes() == draw(GREY, ROW, CUBE).tobytes()
+
+
+EYE = camera_position(ROW["azimuth"], ROW["elevation"], ROW["distance"])
+
+
+@pytest.mark.parametrize("where", [(10, 0, 0), (-2000, 300, 0), (0.1, 0, 0), EYE], ids=str)
+def test_vertices_that_no_triangle_uses_change_nothing(where):
+    """Far away, inside the mesh or where the camera is; the first vertex or the last."""
+    expected = layers(ROW, CUBE, SIZE)
+    for mesh in (
+        Mesh(np.vstack([CUBE.vertices, where]), CUBE.faces),
+        Mesh(np.vstack([where, CUBE.vertices]), CUBE.faces + 1),
+        trimesh.Trimesh(np.vstack([CUBE.vertices, where]), CUBE.faces, process=False),
+    ):
+        found = layers(ROW, mesh, SIZE)
+        assert (found.agreement, found.mesh.window) == (expected.agreement, expected.mesh.window)
+        np.testing.assert_array_equal(found.mesh.edges, expected.mesh.edges)
+        np.testing.assert_array_equal(found.faces.image, expected.faces.image)
 
 
 def test_layers_scale_with_the_picture():

@@ -15,7 +15,7 @@ from support.raw_tree import bounded, damaged
 
 from ImageNet3D import RawTree
 from processing.drawing import mesh
-from processing.drawing.mesh import Mesh, MeshError, glb_bytes, parse_mesh, read_mesh
+from processing.drawing.mesh import Mesh, MeshError, glb_bytes, parse_mesh, read_mesh, without_unused
 
 TRIANGLE = b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
 NAME = "CAD/bed/01.off"
@@ -127,6 +127,18 @@ def test_any_mesh_is_read_as_it_is_meant(mesh, separators):
     again = parse_mesh(glb_bytes(read), "bed_01.glb")
     np.testing.assert_array_equal(again.vertices, read.vertices)
     np.testing.assert_array_equal(again.faces, read.faces)
+
+
+@settings(max_examples=100, deadline=None)
+@given(polygon_meshes())
+def test_without_unused_vertices_the_triangles_are_the_same(mesh):
+    """And in their order; a mesh that uses all its vertices is itself, as read."""
+    read = parse_mesh(spelled(*mesh, itertools.cycle("\n")), NAME)
+    found = without_unused(read)
+    np.testing.assert_array_equal(found.vertices[found.faces], read.vertices[read.faces])
+    np.testing.assert_array_equal(np.unique(found.faces), np.arange(len(found.vertices)))
+    assert without_unused(found) is found
+    np.testing.assert_array_equal(read.bounds, found.bounds)
 
 
 @settings(max_examples=100, deadline=None)

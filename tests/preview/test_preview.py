@@ -26,11 +26,12 @@ from click.testing import CliRunner
 from markupsafe import escape
 from PIL import Image
 from support import PROJECT
-from support.raw_tree import RawTreeWriter
+from support.raw_tree import RawTreeWriter, an_object
 
 import ImageNet3D
 from ImageNet3D import Annotation, Entry, ObjectAnnotation, Picture, RawTree, ReleaseError
 from processing.__main__ import main
+from processing.build import cad
 from processing.build.command import build
 from processing.card.plots import Statistics, draw_plots
 from processing.preview import command as preview
@@ -39,6 +40,7 @@ from processing.preview.cards import long_side
 from processing.preview.command import write_preview
 from processing.preview.raw import RawSource
 from processing.preview.selection import Selection
+from processing.preview.sources import open_source
 
 pytestmark = pytest.mark.slow
 
@@ -677,6 +679,28 @@ def test_meshes_of_the_cad_config_are_drawn(tmp_path):
     (one,), (other,) = (Page(tmp_path / f"{name}.html").cards for name in ("raw", "built"))
     assert len(one.mesh) > 3
     np.testing.assert_allclose(one.mesh, other.mesh, atol=0.11)
+
+
+def test_vertices_that_no_triangle_uses_are_stored_and_not_drawn(tmp_path):
+    """The second model is the first one with such a vertex far away; both are too large to embed whole."""
+    ball = trimesh.creation.icosphere(4, 0.5)
+    far = trimesh.Trimesh(np.vstack([ball.vertices, [2000, 0, 0]]), ball.faces, process=False)
+    tree = RawTreeWriter().lists("bed", val=("a", "b"))
+    for index, (stem, model) in enumerate({"a": ball, "b": far}.items(), 1):
+        tree.picture("bed", stem).annotation("bed", stem, an_object(cad_index=index))
+        tree.files[f"CAD/bed/{index:02d}.off"] = model.export(file_type="off").encode()
+    raw = tree.folder(tmp_path / "raw")
+    out = write_shard(tmp_path / "built")
+    (out / "cad").mkdir()
+    rows = [cad.row(RawTree(raw), cad.MeshEntry("bed", index)) for index in (1, 2)]
+    pq.write_table(cad.table(rows), out / "cad/train-00000-of-00001.parquet")
+    assert [row["num_vertices"] for row in rows] == [2562, 2563]
+    assert rows[0]["bounds"] == rows[1]["bounds"]
+    write_preview(raw, tmp_path / "page.html")
+    one, other = Page(tmp_path / "page.html").cards
+    np.testing.assert_array_equal(one.mesh, other.mesh)
+    for source in map(open_source, (raw, str(out))):
+        assert [len(source.mesh("bed", index).vertices) for index in (1, 2)] == [2562, 2562]
 
 
 def test_meshes_of_a_category_that_only_the_build_knows_are_drawn(tmp_path):

@@ -83,6 +83,13 @@ def test_simplified_meshes_keep_their_shape(shape):
     assert overlap(mask(small), mask(mesh)) > 0.97
 
 
+@pytest.mark.parametrize("far", [50.0, 300.0, 2000.0, 1e30])
+def test_a_vertex_that_no_triangle_uses_does_not_coarsen(far):
+    ball = as_mesh(trimesh.creation.icosphere(4, 0.5))
+    assert len(ball.faces) > MAX_FACES
+    assert embedded(Mesh(np.vstack([ball.vertices, [far, 0, 0]]), ball.faces)) == embedded(ball)
+
+
 def test_simplifying_ends_for_any_mesh():
     rng = np.random.default_rng(0)
     noise = Mesh(rng.normal(size=(9000, 3)), rng.integers(0, 9000, (30000, 3)))
@@ -90,6 +97,13 @@ def test_simplifying_ends_for_any_mesh():
     # All in a line, and all but one vertex at one place.
     needle = Mesh(np.r_[np.zeros((8999, 3)), [[1, 0, 0]]], rng.integers(0, 9000, (30000, 3)))
     assert len(simplified(needle, MAX_FACES).faces) <= MAX_FACES
+    # Two small things so far apart that on the grid each is a point.
+    ball = trimesh.creation.icosphere(4, 0.5)
+    pair = as_mesh(trimesh.util.concatenate([ball, ball.copy().apply_translation((2000, 0, 0))]))
+    for mesh in (needle, pair):
+        back = decoded(embedded(mesh))
+        assert 0 < len(back.faces) <= MAX_FACES
+        np.testing.assert_allclose(back.bounds, mesh.bounds, atol=0.6)
 
 
 @pytest.mark.slow
