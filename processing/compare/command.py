@@ -2,7 +2,8 @@
 
 Records are pictures, objects, meshes and categories. A picture is the same as long as its stored bytes are:
 they are digested, and not even read where both versions list the same file. What only one of the two versions
-was built with (`captions`, `cad`) is not compared, and `object_centric` follows from the rest.
+was built with (`captions`, `cad`) is not compared. `object_centric` follows from the rest: of it is said only
+whether its files differ.
 """
 
 from __future__ import annotations
@@ -40,10 +41,13 @@ _OF_PICTURES: Mapping[str, tuple[str, ...]] = {
     "captions": ("image_id", "category", "width", "height", "caption", "category_caption"),
     "pose": ("image_id", "category", "width", "height"),
 }
+_COMPARED = (*_OF_PICTURES, "cad", "categories")
+_FOLLOWS = "object_centric"  # from pose, the pictures and the options of crops
 _OF_MESHES = ("category", "cad_index", "num_vertices", "num_faces", "bounds")
 _OF_CATEGORIES = ("name", "known", "caption")
 
 _LARGEST = 10  # rotation changes that are shown
+_LEAST_TURN = 1e-6  # degrees; less is the rounding of angles that are whole turns apart
 
 
 @dataclass
@@ -90,6 +94,7 @@ class Changes:
         turns: objects whose rotation changed, the largest angle first.
         moved_labels: categories whose id is another than before: what a release must never do.
         tables_added, tables_gone: configs that only one of the two has files of.
+        not_compared: configs of both whose files differ, and whose rows are not compared.
     """
 
     old: str
@@ -99,9 +104,11 @@ class Changes:
     moved_labels: list[str] = field(default_factory=list)
     tables_added: list[str] = field(default_factory=list)
     tables_gone: list[str] = field(default_factory=list)
+    not_compared: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(any(self.kinds.values()) or self.moved_labels or self.tables_added or self.tables_gone)
+        tables = self.tables_added or self.tables_gone or self.not_compared
+        return bool(any(self.kinds.values()) or self.moved_labels or tables)
 
     def __str__(self) -> str:
         counts = [
@@ -111,7 +118,9 @@ class Changes:
             f"from {self.old} to {self.new}",
             *([f"LABEL IDS MOVED: {', '.join(map(shown, self.moved_labels))}"] if self.moved_labels else ()),
             *self._tables(),
-            tabulate(counts, ("", "old", "new", "added", "gone", "changed"), intfmt=","),
+            tabulate(counts, ("", "old", "new", "added", "gone", "changed"), intfmt=",")
+            if counts
+            else f"they share no config that is compared: {', '.join(_COMPARED)}",
         ]
         fields = [(kind, name, n) for kind, d in self.kinds.items() for name, n in d.fields.items()]
         if fields:
@@ -131,6 +140,8 @@ class Changes:
         ):
             if tables:
                 yield f"{word} {', '.join(tables)}, which is not compared"
+        for table in self.not_compared:
+            yield f"{table} has other files than before, and is not compared: it follows from pose"
 
     def _median(self) -> float:
         return float(np.median([turn.degrees for turn in self.turns]))
@@ -187,8 +198,12 @@ def changes(old: Version, new: Version) -> Changes:
         tables_added=sorted(new.tables - common),
         tables_gone=sorted(old.tables - common),
     )
+    if _FOLLOWS in common and not same.issuperset(old.paths_of(_FOLLOWS) + new.paths_of(_FOLLOWS)):
+        found.not_compared = [_FOLLOWS]
     before, after = category_names(old), category_names(new)
-    found.moved_labels = [name for number, name in enumerate(before) if after[number : number + 1] != [name]]
+    if after:  # a version without labels has none that could have moved
+        moved = (name for number, name in enumerate(before) if after[number : number + 1] != [name])
+        found.moved_labels = list(moved)
     if of_pictures := [table for table in _OF_PICTURES if table in common]:
         found.kinds["pictures"] = _pictures(old, new, of_pictures, same)
     if of_objects := [table for table in ("captions", "pose") if table in common]:
@@ -284,7 +299,7 @@ def _difference(
 
 
 def _turns(old: pd.DataFrame, new: pd.DataFrame) -> list[Turn]:
-    """The objects whose angles changed, by the angle between the two rotations, the largest first."""
+    """The objects whose rotation changed, by the angle between the two, the largest first."""
     both = old.index.intersection(new.index)
     angles = [frame.loc[both, list(ANGLES)].astype("float64").to_numpy() for frame in (old, new)]
     moved = np.flatnonzero((angles[0] != angles[1]).any(axis=1) & np.isfinite(sum(angles)).all(axis=1))
@@ -293,5 +308,6 @@ def _turns(old: pd.DataFrame, new: pd.DataFrame) -> list[Turn]:
     turns = []
     for key, angle in zip(both[moved], degrees.tolist(), strict=True):
         image_id, _, index = key.rpartition(" ")
-        turns.append(Turn(image_id, int(index), angle))
+        if angle > _LEAST_TURN:
+            turns.append(Turn(image_id, int(index), angle))
     return sorted(turns, key=lambda turn: (-turn.degrees, turn.image_id, turn.object_index))

@@ -153,12 +153,12 @@ def own_label_names(schema: pa.Schema, column: str) -> list[str]:
 
 
 def category_names(version: Version) -> list[str]:
-    """The names of the categories by id, as the first shard with labels has them."""
-    for table in ("pose", "classification", "captions", "categories"):
-        for path in version.paths_of(table):
-            with version.opened(path) as file:
-                schema = file.schema_arrow
-            return own_label_names(schema, next(name for name in _LABELS if name in schema.names))
+    """The names of the categories by id, as the first shard with labels has them; empty if none has."""
+    for path in (path for table in sorted(version.tables) for path in version.paths_of(table)):
+        with version.opened(path) as file:
+            schema = file.schema_arrow
+        if column := next((name for name in _LABELS if name in schema.names), ""):
+            return own_label_names(schema, column)
     return []
 
 
