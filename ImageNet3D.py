@@ -271,7 +271,19 @@ class ImageNet3DConfig(datasets.BuilderConfig):
     revision: Revision | None = field(default=None, repr=False)
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
-        """The cache key: names the release's state and this code, so that neither's older rows are served."""
+        """The cache key: names the release's state and this code, so that neither's older rows are served.
+
+        Raises:
+            ValueError: for `data_files` or `features`, which `datasets` offers to every builder.
+        """
+        if self.data_files is not None:
+            raise ValueError(
+                "data_files is not read; give the raw release, a folder or a zip, as data_dir=PATH"
+            )
+        if custom_features is not None:
+            raise ValueError(
+                "features are those of the config; give none, and cast the loaded rows: rows.cast(…)"
+            )
         code = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8).hexdigest()
         if self.data_dir is not None:
             state = fingerprint(RawTree(self.data_dir), self.captions, self.corrections)
@@ -351,7 +363,7 @@ class ImageNet3D(datasets.ArrowBasedBuilder):
         try:
             path = dl_manager.download(url)
             return RawTree(path, {"token": self.token} if str(path).startswith("hf://") else {})
-        except (OSError, ReleaseError) as error:
+        except (OSError, ReleaseError, huggingface_hub.errors.HTTPError) as error:  # the last is of httpx
             raise _download_error(url, error) from error
 
     def _chunks(self, found: Survey, split: str) -> list[tuple[Entry, ...]]:
@@ -2135,7 +2147,9 @@ _JSON_FILE = re.compile(r".*\.(?:json|jsonl|ndjson)", re.DOTALL | re.IGNORECASE)
 
 
 def caption_files_of(folder: str) -> dict[str, bytes]:
-    """Name -> bytes of the JSON files with captions that a path or fsspec URL, of a folder or of one, has.
+    """Path -> bytes of the JSON files with captions that a path or fsspec URL, of a folder or of one, has.
+
+    The path stands for itself: it begins with `captions/`, whatever the folder is called.
 
     Raises:
         ReleaseError: if there is none, or one cannot be read.
@@ -2143,14 +2157,16 @@ def caption_files_of(folder: str) -> dict[str, bytes]:
     fs, location = fsspec.core.url_to_fs(os.fspath(folder))
     with _named_errors(folder, fs):
         one = _content(fs, location) if _JSON_FILE.fullmatch(location) else None
-        files = _json_files(fs, location) if one is None else {posixpath.basename(location): one}
+        files = _json_files(fs, location, inner=True) if one is None else {posixpath.basename(location): one}
     if not files:
         raise ReleaseError(f"{folder}: no .json or .jsonl file with captions is there")
-    return files
+    return {f"captions/{name}": data for name, data in files.items()}
 
 
 def caption_files(tree: RawTree, listing: Listing, folder: str | None) -> dict[str, bytes]:
-    """Name -> bytes of the JSON files with captions: in a folder, or in `captions/` of the tree or beside it.
+    """Path -> bytes of JSON files with captions: in a folder, or in `captions/` of the tree and beside it.
+
+    Paths are those inside the tree; beside it they begin with `../`. The tree's own go first.
 
     Args:
         folder: path or fsspec URL of a folder, or of one file; the tree is not looked at then.
@@ -2160,31 +2176,43 @@ def caption_files(tree: RawTree, listing: Listing, folder: str | None) -> dict[s
     """
     if folder is not None:
         return caption_files_of(folder)
-    files = tree.captions_beside()
-    for name in listing.sizes:
-        if name.startswith("captions/") and _JSON_FILE.fullmatch(name):
+    files = {}
+    for name in sorted(listing.sizes):
+        hidden = "/." in name  # what macOS and editors put beside a file
+        if name.startswith("captions/") and _JSON_FILE.fullmatch(name) and not hidden:
             try:
-                files[posixpath.basename(name)] = tree.read(name, MAX_CAPTIONS_BYTES, "caption_wrong_type")
+                files[name] = tree.read(name, MAX_CAPTIONS_BYTES, "caption_wrong_type")
             except Unusable as error:
                 raise ReleaseError(f"{tree.path}: {shown(name)}: {REASONS[error.reason].rule}") from error
-    return files
+    return files | {f"../{name}": data for name, data in tree.captions_beside().items()}
 
 
-def _json_files(fs: fsspec.AbstractFileSystem, folder: str, part: str = "") -> dict[str, bytes]:
-    """Name -> bytes of a folder's JSON files with a part in their name; none where there is no folder."""
+def _json_files(
+    fs: fsspec.AbstractFileSystem, folder: str, part: str = "", inner: bool = False
+) -> dict[str, bytes]:
+    """Path below a folder -> bytes of its JSON files that are not hidden; none where there is no folder.
+
+    Args:
+        part: what the names of the files have in them.
+        inner: whether the folders in it are looked into, as there may be one a split; but no deeper.
+    """
     try:
-        paths = [item["name"] for item in fs.ls(folder, detail=True) if item["type"] != "directory"]
+        items = sorted((item["name"].rstrip("/"), item["type"]) for item in fs.ls(folder, detail=True))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    names = {posixpath.basename(path): path for path in paths}
-    wanted = {
-        name: path for name, path in names.items() if _JSON_FILE.fullmatch(name) and part in name.lower()
-    }
-    contents = {}
-    for name, path in sorted(wanted.items()):
-        with _named_errors(path, fs):
-            contents[name] = _content(fs, path)
-    return {name: data for name, data in contents.items() if data is not None}
+    contents: dict[str, bytes] = {}
+    for path, kind in items:
+        name = posixpath.basename(path)
+        if name.startswith("."):
+            continue
+        if kind == "directory":
+            below = _json_files(fs, path, part) if inner and path != folder.rstrip("/") else {}
+            contents |= {f"{name}/{file}": data for file, data in below.items()}
+        elif _JSON_FILE.fullmatch(name) and part in name.lower():
+            with _named_errors(path, fs):
+                data = _content(fs, path)
+            contents |= {} if data is None else {name: data}
+    return contents
 
 
 def _content(fs: fsspec.AbstractFileSystem, path: str) -> bytes | None:
@@ -2205,8 +2233,12 @@ def read_captions(
     """What captions files say of these pictures and categories, in whatever form of JSON.
 
     A file is a dict of texts, a list of records, or JSON lines. What a text belongs to is told by values, not
-    by names of fields: a category, an image id with or without .JPEG, or its stem if that is unique. The
-    caption is the longest other text of the record.
+    by names of fields: a category, an image id with or without .JPEG, a path that ends so, or its stem if
+    that is unique. The caption is the text of the field called caption; where there is none, the longest of
+    the texts that have a space in them.
+
+    Args:
+        files: path -> bytes; of two captions for one picture or category the first is used.
 
     Raises:
         ReleaseError: if a file is not JSON.
@@ -2215,58 +2247,109 @@ def read_captions(
     by_picture: dict[str, str] = {}
     by_category: dict[str, str] = {}
     findings: list[Finding] = []
-    for file, data in sorted(files.items()):
-        for values, is_pair in _caption_records(_parsed_json(file, data), names):
-            reason, key, text = names.caption(values, is_pair)
+    for file, data in files.items():
+        content, twice = _parsed_json(file, data)
+        findings += [Finding("caption_conflict", shown(file), None, shown(key)) for key in twice]
+        for could_name, texts in _caption_records(content, names):
+            reason, key, text = names.caption(could_name, texts)
             if not reason:
                 known = by_category if key in names.categories else by_picture
                 reason = "caption_conflict" if known.setdefault(key, text) != text else ""
             if reason:
-                findings.append(Finding(reason, f"captions/{shown(file)}", None, shown(key)))
+                findings.append(Finding(reason, shown(file), None, shown(key)))
     return Captions(by_picture, by_category, tuple(findings))
 
 
-def _parsed_json(file: str, data: bytes) -> Any:
-    """A file's content; of JSON lines, a list."""
+def _parsed_json(file: str, data: bytes) -> tuple[Any, list[str]]:
+    """A file's content, a list if it is JSON lines; and keys that have a second value, which is not in it."""
+    twice: list[str] = []
+
+    def first_values(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        twice.extend(key for key, value in pairs if values.setdefault(key, value) != value)
+        return values
+
     try:
         try:
-            return json.loads(data)
+            return json.loads(data, object_pairs_hook=first_values), twice
         except json.JSONDecodeError:
-            lines = data.decode(json.detect_encoding(data)).splitlines()
+            lines = data.decode(json.detect_encoding(data)).split("\n")  # a text may hold any other line end
             if len(lines) < 2:
                 raise
-            return [json.loads(line) for line in lines if line.strip()]
+            twice.clear()
+            records = [json.loads(line, object_pairs_hook=first_values) for line in lines if line.strip()]
+            return records, twice
     except (ValueError, RecursionError) as error:
-        raise ReleaseError(f"captions/{shown(file)}: not JSON ({shown(str(error))})") from error
+        raise ReleaseError(f"{shown(file)}: not JSON ({shown(str(error))})") from error
 
 
-def _caption_records(content: Any, names: _CaptionNames) -> Iterator[tuple[list[Any], bool]]:
-    """Values that stand together, and whether the first of them is a key that names what the rest is of."""
+# Values that may name what a text is of, and those among which the text is.
+_CaptionRecord = tuple[list[Any], list[Any]]
+
+
+def _caption_records(content: Any, names: _CaptionNames) -> Iterator[_CaptionRecord]:
+    """The records of a file, in whatever form."""
     if isinstance(content, dict):
-        for key, value in content.items():
-            if isinstance(value, dict):
-                by_stem = key in names.categories and any(names.image(stem, [key]) for stem in value)
-                inside = [([f"{key}/{stem}", text], True) for stem, text in value.items()]
-                yield from inside if by_stem else [([key, *value.values()], True)]
-            elif isinstance(value, list) and value and isinstance(value[0], dict):  # {"data": [record, …]}
-                yield from _caption_records(value, names)
-            else:
-                yield [key, *(value if isinstance(value, list) else [value])], True
-        return
+        content = _rows_of(content, names) or content
     for item in content if isinstance(content, list) else [content]:
-        if isinstance(item, dict) and len(item) > 1:
-            yield [part for v in item.values() for part in (v if isinstance(v, list) else [v])], False
+        if isinstance(item, dict) and (item is content or len(item) == 1):
+            yield from _captions_by_key(item, names)
         elif isinstance(item, dict):
-            yield [part for pair in item.items() for part in pair], True
+            yield _fields(item)
         else:
-            yield (item if isinstance(item, list) else [item]), False
+            values = item if isinstance(item, list) else [item]
+            yield values, values
+
+
+def _rows_of(content: dict[str, Any], names: _CaptionNames) -> list[dict[str, Any]]:
+    """Records of what is one alone, as JSON lines of one line are, or columns of records; else none."""
+    columns = [value for value in content.values() if isinstance(value, list)]
+    is_table = len(columns) == len(content) and len({len(column) for column in columns}) == 1
+    rows = (
+        [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]
+        if is_table
+        else [content]
+    )
+    return rows if rows and names.is_record(rows[0]) else []
+
+
+def _captions_by_key(
+    content: Mapping[str, Any], names: _CaptionNames, category: str = ""
+) -> Iterator[_CaptionRecord]:
+    """The records of a dict whose keys name what the texts are of; a stem may be of the given category."""
+    for key, value in content.items():
+        name = key
+        if category and "/" not in key:
+            name = names.image(key, [category]) or f"{category}/{key}"
+        if isinstance(value, list) and value and isinstance(value[0], dict):  # {"data": [record, …]}
+            yield from _caption_records(value, names)
+        elif isinstance(value, dict) and names.is_group(key, value):
+            yield from _captions_by_key(value, names, key if key in names.categories else "")
+        elif isinstance(value, dict):
+            yield [name], _fields(value)[1]
+        else:
+            yield [name], value if isinstance(value, list) else [value]
+
+
+def _fields(record: Mapping[str, Any]) -> _CaptionRecord:
+    """The values of a record; "train" is a split, and no category, where the record says so."""
+    fields = [(key.lower(), value) for key, value in record.items() if key.lower() != "split"]
+    fields.sort(key=lambda item: item[0] not in ("category", "class"))
+    flat = [(key, part) for key, value in fields for part in (value if isinstance(value, list) else [value])]
+    called = {key for key, _ in flat if key in ("caption", "captions")} or {
+        key for key, part in flat if "caption" in key and isinstance(part, str)
+    }
+    could_name = [part for key, part in flat if key not in called]
+    return could_name, [part for key, part in flat if key in called or not called]
 
 
 class _CaptionNames:
     """Finds what a caption is of."""
 
+    _FILE = r"\S+\.jpe?g|n\d{8}_\d+"
     # What names a picture, also one that the release has not.
-    _OF_PICTURE = re.compile(r"\S+\.jpe?g|n\d{8}_\d+|[^\s/]+/[^\s/]+", re.IGNORECASE)
+    _OF_PICTURE = re.compile(rf"{_FILE}|[^\s/]+/[^\s/]+", re.IGNORECASE)
+    _OF_FILE = re.compile(_FILE, re.IGNORECASE)
 
     def __init__(self, image_ids: Collection[str], categories: Collection[str]) -> None:
         self.categories = frozenset(categories)
@@ -2275,28 +2358,56 @@ class _CaptionNames:
         self._stems = {i.partition("/")[2]: i for i in self._image_ids if stems[i.partition("/")[2]] == 1}
 
     def image(self, text: str, categories: Sequence[str] = ()) -> str | None:
-        """The image id that a text stands for; a stem may be of one of some categories."""
-        name = re.sub(r"^(?:\./)?images/|\.jpe?g$", "", text, flags=re.IGNORECASE)
-        candidates = (name, *(f"{category}/{name}" for category in categories))
-        return next((c for c in candidates if c in self._image_ids), self._stems.get(name))
+        """The image id that a text, or a path's end, stands for; a stem may be of one of some categories."""
+        *folders, stem = re.sub(r"\.jpe?g$", "", text, flags=re.IGNORECASE).split("/")
+        name = "/".join((*folders[-1:], stem))
+        if not self.categories.isdisjoint(folders[-1:]):
+            return name if name in self._image_ids else None
+        candidates = (name, *(f"{category}/{stem}" for category in categories))
+        return next((c for c in candidates if c in self._image_ids), self._stems.get(stem))
 
-    def caption(self, values: Sequence[Any], is_pair: bool) -> tuple[str, str, str]:
-        """(reason code or "", image id or category, text) of values that stand together."""
-        texts = [value for value in values if isinstance(value, str)]
-        could_name = texts[:1] if is_pair else texts
+    def is_group(self, key: str, values: Mapping[str, Any]) -> bool:
+        """Whether a dict's keys name what its texts are of, and its own key does not: a split, a category."""
+        if self._names_picture(key):
+            return False
+        if any(self._OF_PICTURE.fullmatch(inner) or self.image(inner, [key]) for inner in values):
+            return True
+        return key not in self.categories and sum(map(self.categories.__contains__, values)) * 2 > len(values)
+
+    def is_record(self, values: Mapping[str, Any]) -> bool:
+        """Whether a dict is one record: it has names among its values, and not among its keys."""
+        parts = [
+            part for value in values.values() for part in (value if isinstance(value, list) else [value])
+        ]
+        if len(values) < 2 or any(isinstance(part, dict) for part in parts):
+            return False
+        texts = [value for value in values.values() if isinstance(value, str)]
+        if "caption" in values:
+            return any(text in self.categories or self._names_picture(text) for text in texts)
+        by_key = any(key in self.categories or self._names_picture(key) for key in values)
+        return not by_key and any(map(self._names_picture, texts))
+
+    def _names_picture(self, text: str) -> bool:
+        return bool(self._OF_PICTURE.fullmatch(text) or self.image(text))
+
+    def caption(self, could_name: Sequence[Any], texts: Sequence[Any]) -> tuple[str, str, str]:
+        """(reason code or "", image id or category, text) of a record."""
+        could_name = [value for value in could_name if isinstance(value, str)]
         categories = [text for text in could_name if text in self.categories]
         images = {text: image for text in could_name if (image := self.image(text, categories))}
         of_pictures = [text for text in could_name if self._OF_PICTURE.fullmatch(text)]
         own = (list(images) or of_pictures or categories)[:1]
-        rest = [text for text in texts if text not in (*own, *categories)] or [
-            text for text in texts if text not in own
-        ]
-        if len(texts) < 2 or not rest or not all(map(is_unicode, (*own, *rest))):
-            return "caption_wrong_type", own[0] if own else min(texts, key=len, default=""), ""
+        texts = [value for value in texts if isinstance(value, str)]
+        of_files = {text for text in texts if self._OF_FILE.fullmatch(text) or self.image(text, categories)}
+        rest = [text for text in texts if text not in of_files.union(own)]
+        rest = [text for text in rest if text not in categories] or rest  # "bed" may be what a bed's says
+        shortest = min(could_name or texts, key=len, default="")
+        if not rest or not all(map(is_unicode, (*own, *rest))):
+            return "caption_wrong_type", own[0] if own else shortest, ""
         key = images[own[0]] if images else own[0] if own else ""
         if not images and key not in self.categories:
-            return "caption_without_picture", key or (texts[0] if is_pair else min(texts, key=len)), ""
-        return "", key, max(rest, key=len)
+            return "caption_without_picture", key or shortest, ""
+        return "", key, max(rest, key=lambda text: (" " in text.strip(), len(text)))
 
 
 def is_unicode(text: str) -> bool:
@@ -2498,11 +2609,9 @@ class RawTree:
         tops = {top for top in tops if not top.startswith(_OF_MACOS)}
         if len(tops) == 1:
             return tops.pop()
-        if not tops and any("\\images\\" in f"\\{info.orig_filename}" for info in self.archive.infolist()):
-            raise ReleaseError(
-                f"{self.path}: was made with backslashes between folders, which no zip may have; unpack it "
-                "and give the folder"
-            )
+        for pattern, odd in _ODD_NAMES if not tops else ():
+            if any(re.match(pattern, info.orig_filename) for info in self.archive.infolist()):
+                raise ReleaseError(f"{self.path}: was made with {odd}; unpack it and give the folder")
         other = "" if tops else self._other_kind()  # a tar may end with a zip of its own, the last annotation
         raise ReleaseError(
             f"{self.path}: {other or f'{_described(tops)} in the zip; it must hold one tree of the release'}"
@@ -2631,7 +2740,7 @@ class RawTree:
         return self._location, info.header_offset, min(end, self._size)
 
     def captions_beside(self) -> dict[str, bytes]:
-        """Name -> bytes of files with captions next to the zip, or next to the folder that holds images/.
+        """Path -> bytes of files with captions next to the zip, or next to the folder that holds images/.
 
         They are in a folder `captions`, or have "caption" in their name. A web server is not asked: what it
         answers for a file that it lacks may be anything.
@@ -2644,9 +2753,10 @@ class RawTree:
         parent = posixpath.dirname(self._location if self.is_archive else self._top)
         try:
             with self._named_errors(parent):
-                by_name = _json_files(self._fs, parent, "caption")
+                by_name = _json_files(self._fs, parent, part="caption")
             with self._named_errors(f"{parent}/captions"):
-                return by_name | _json_files(self._fs, f"{parent}/captions")
+                in_folder = _json_files(self._fs, f"{parent}/captions", inner=True)
+            return by_name | {f"captions/{name}": data for name, data in in_folder.items()}
         except UnansweredError as error:
             if isinstance(error.__cause__, PermissionError):  # a store's answer where it may not be listed
                 return {}
@@ -2711,6 +2821,10 @@ class RawTree:
 
 
 _PICTURE_MEMBER = re.compile(r"((?:[^/]+/)*?)images/[^/]+/[^/]+")
+_ODD_NAMES = (
+    (r"(?:.*\\)?images\\", "backslashes between folders, which no zip may have"),
+    (r"\./(?:.*/)?images/", "./ before its names, which makes them no plain paths"),
+)
 _OF_MACOS = "__MACOSX/"  # what its zips hold beside the files: none of the release's
 _PLAIN_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _READ_LATER = ("images/", "annotations/", "lists/")

@@ -118,6 +118,8 @@ BROKEN = {
     "no members": (lambda: zip_of({}), "no images/"),
     "no tree": (lambda: zip_of({"a/b/c.JPEG": b""}), "no images/"),
     "two trees": (lambda: zip_of({**sound(), **renamed("other/")}), rf"2 folders .*{TOP}, other/"),
+    "./ before all names": (lambda: zip_of({"./": b"", **renamed("./")}), r"made with \./ .*; unpack it and"),
+    "./ before its top": (lambda: zip_of(renamed(f"./{TOP}")), r"made with \./ .*; unpack it and"),
     "tree climbs out": (lambda: zip_of(renamed("../")), "no images/"),
     "tree is absolute": (lambda: zip_of(renamed("/")), "no images/"),
 }

@@ -63,10 +63,90 @@ OF_PICTURES = {
     ],
     "records of one pair": [{key: text} for key, text in TEXTS.items()],
     "pairs": [[key, text] for key, text in TEXTS.items()],
+    "dict of splits": {"train": {A: TEXTS[A], B: TEXTS[B]}, "val": {"n02958343_1": TEXTS[V]}},
+    "dict of dicts": {"captions": {f"imagenet3d_v1/images/{key}.JPEG": text for key, text in TEXTS.items()}},
+    "dict of lists in categories": {"bed": {A: [TEXTS[A]], "n02818832_2": [TEXTS[B]]}, V: TEXTS[V]},
+    "paths of elsewhere": [
+        {"file": f"/data/{key.partition('/')[2]}.JPEG", "text": text} for key, text in TEXTS.items()
+    ],
+    "columns": {"image_id": list(TEXTS), "caption": list(TEXTS.values())},
+    "columns of any names": {"a": [1, 2, 3], "b": list(TEXTS.values()), "c": list(TEXTS)},
     "records in a dict": {"version": "1.0.0", "data": [{"i": key, "t": text} for key, text in TEXTS.items()]},
     "lines": lines([{"image": key, "caption": text} for key, text in TEXTS.items()]),
     "lines of pairs": lines([{key: text} for key, text in TEXTS.items()]),
 }
+
+
+# What stands beside a caption in records of GPT-4v and of ImageNet; each is longer than it.
+BESIDE = {
+    "synset": "n02958343, auto, automobile, machine, motorcar",
+    "model": "gpt-4-vision-preview",
+    "prompt": "Describe the object in the box in one sentence.",
+    "image_path": "/data/imagenet21k/n02958343/n02958343_1.JPEG",
+    "caption_model": "a model that writes the captions",
+    "split": "a split that is named at length",
+}
+
+
+@pytest.mark.parametrize("field", BESIDE)
+def test_the_field_called_caption_is_the_caption(field: str, tmp_path: Path) -> None:
+    for key in (V, "car"):
+        name = "image" if key == V else "category"
+        records = [{field: BESIDE[field], name: key, "caption": "A car."}]
+        if field == "image_path" and key == "car":  # then it is of the picture, as the path says
+            continue
+        for content in (records, {key: {field: BESIDE[field], "Caption": "A car."}}):
+            found = read(tmp_path, ("a.json", content))
+            assert {**captions(found), **found.release.category_captions} == {key: "A car."}
+            assert reasons(found) == []
+
+
+@pytest.mark.parametrize("field", ["model", "image_path"])
+def test_what_has_no_space_is_no_caption_beside_words(field: str, tmp_path: Path) -> None:
+    found = read(tmp_path, ("a.json", [{"i": V, field: BESIDE[field], "text": "A car."}]))
+    assert captions(found) == {V: "A car."}
+    missing = read(tmp_path, ("a.json", [{"i": V, field: BESIDE[field], "caption": None}]))
+    assert captions(missing) == {}
+    assert reasons(missing) == [("caption_wrong_type", "captions/a.json", V)]
+
+
+def test_a_split_is_no_category(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        ("a.json", [{"split": "train", "category": "bed", "caption": "to sleep in"}]),
+        ("b.json", [{"set": "train", "category": "car", "caption": "to drive"}]),
+        ("c.json", [{"split": "train", "caption": "of nothing"}]),
+    )
+    assert found.release.category_captions == {"bed": "to sleep in", "car": "to drive"}
+    assert [reason for reason, _, _ in reasons(found)] == ["caption_without_picture"]
+
+
+def test_pictures_that_are_not_there_do_not_lend_their_captions_to_the_category(tmp_path: Path) -> None:
+    found = read(tmp_path, ("a.json", {"car": {"n02958343_8": "one", "n02958343_9": "another one"}}))
+    assert found.release.category_captions == {}
+    missing = [("caption_without_picture", "captions/a.json", f"car/n02958343_{n}") for n in (8, 9)]
+    assert reasons(found) == missing
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0c", "\x1e"])
+def test_lines_end_where_json_lines_do(end: str, tmp_path: Path) -> None:
+    texts = {A: f"one{end}two", B: "three"}
+    records = [json.dumps({"image_id": k, "caption": t}, ensure_ascii=False) for k, t in texts.items()]
+    if end > "\x20":  # JSON wants those below it escaped
+        assert captions(read(tmp_path, ("a.jsonl", "\r\n".join(records)))) == texts
+    assert captions(read(tmp_path, ("a.jsonl", "\n".join(records[1:]) + "\n"))) == {B: "three"}
+
+
+def test_a_key_that_stands_twice(tmp_path: Path) -> None:
+    twice = f'{{"{A}": "first", "{A}": "second", "car": "one", "car": "one", "bed": {{"x": "1", "x": "2"}}}}'
+    found = read(tmp_path, ("a.json", twice), ("b.jsonl", f'{{"{B}": "x", "{B}": "y"}}\n{{"{V}": "v"}}\n'))
+    assert captions(found) == {A: "first", B: "x", V: "v"}
+    assert found.release.category_captions == {"car": "one", "bed": "1"}
+    assert sorted(reasons(found)) == [
+        ("caption_conflict", "captions/a.json", "bed/n02818832_1"),
+        ("caption_conflict", "captions/a.json", "x"),
+        ("caption_conflict", "captions/b.jsonl", B),
+    ]
 
 
 @pytest.mark.parametrize("form", OF_PICTURES)
@@ -170,7 +250,44 @@ class TestPlaces:
         raw = a_tree().captions({A: "inside"}).zip(tmp_path / "raw.zip")
         (tmp_path / "captions").mkdir()
         (tmp_path / "captions" / "image_captions.json").write_text(json.dumps({A: "beside"}))
-        assert captions(survey(RawTree(raw))) == {A: "inside"}
+        found = survey(RawTree(raw))
+        assert captions(found) == {A: "inside"}
+        assert reasons(found) == [("caption_conflict", "../captions/image_captions.json", A)]
+
+    @pytest.mark.parametrize("place", ["inside", "beside", "given"])
+    def test_files_of_one_name_are_all_read(self, place: str, tmp_path: Path) -> None:
+        raw = Path(a_tree().folder(tmp_path))
+        folder = {"inside": raw, "beside": tmp_path, "given": tmp_path / "given"}[place] / "captions"
+        for split, image_id in (("train", A), ("val", V)):
+            (folder / split).mkdir(parents=True)
+            (folder / split / "image_captions.json").write_text(json.dumps({image_id: TEXTS[image_id]}))
+        (folder / "image_captions.json").write_text(json.dumps({B: TEXTS[B]}))
+        assert captions(survey(RawTree(str(raw)), str(folder) if place == "given" else None)) == TEXTS
+
+    def test_files_of_one_name_inside_and_beside_are_all_read(self, tmp_path: Path) -> None:
+        raw = a_tree().captions({A: TEXTS[A]}).zip(tmp_path / "raw.zip")
+        (tmp_path / "captions").mkdir()
+        for name, image_id in (("captions/image_captions.json", B), ("image_captions.json", V)):
+            (tmp_path / name).write_text(json.dumps({image_id: TEXTS[image_id]}))
+        assert captions(survey(RawTree(raw))) == TEXTS
+
+    @pytest.mark.parametrize("place", ["inside", "beside", "given"])
+    def test_hidden_files_are_none_of_the_release(self, place: str, tmp_path: Path) -> None:
+        raw = Path(a_tree().folder(tmp_path))
+        folder = {"inside": raw, "beside": tmp_path, "given": tmp_path / "given"}[place] / "captions"
+        (folder / ".ipynb_checkpoints").mkdir(parents=True)
+        (folder / "image_captions.json").write_text(json.dumps(TEXTS))
+        for name in ("._image_captions.json", ".ipynb_checkpoints/image_captions-checkpoint.json"):
+            (folder / name).write_bytes(b"\0\5\x16\7")
+        assert captions(survey(RawTree(str(raw)), str(folder) if place == "given" else None)) == TEXTS
+
+    def test_folders_that_lead_in_circles_end(self, tmp_path: Path) -> None:
+        raw = a_tree().zip(tmp_path / "raw.zip")
+        (tmp_path / "captions").mkdir()
+        (tmp_path / "captions" / "again").symlink_to(tmp_path / "captions")
+        (tmp_path / "captions" / "a.json").write_text(json.dumps(TEXTS))
+        found = survey(RawTree(raw))
+        assert (captions(found), reasons(found)) == (TEXTS, [])
 
     def test_a_given_folder_or_file(self, tmp_path: Path) -> None:
         raw = a_tree().captions({A: "inside"}).zip(tmp_path / "raw.zip")

@@ -384,6 +384,27 @@ class TestDownload:
         assert "gated" in last
         assert "hf auth login" in last
 
+    @pytest.mark.parametrize("version", ["newest", "3.6"])
+    def test_no_network(self, version: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+        python = sys.executable if version == "newest" else request.getfixturevalue("datasets3_python")
+        (tmp_path / "empty").mkdir()
+        with serve(tmp_path / "empty") as hub:
+            pass
+        code = (
+            "import sys; sys.path.insert(0, sys.argv[1]); from ImageNet3D import ImageNet3D\n"
+            "b = ImageNet3D(config_name='pose', cache_dir=sys.argv[2])\n"
+            "for way in (lambda: next(iter(b.as_streaming_dataset('train'))), b.download_and_prepare):\n"
+            "    try: way()\n"
+            "    except ConnectionError as error: print(error)"
+        )
+        done = self.run(hub, tmp_path, code, python=python)
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines = done.stdout.splitlines()
+        assert len(lines) == 2
+        for line in lines:
+            assert line.startswith(f"hf://datasets/{release.REPOSITORY}@main/")
+            assert line.endswith("try again, or download the raw release and pass data_dir=PATH")
+
     def test_unknown_revision(self, repository: Path, tmp_path: Path) -> None:
         code = self.CODE.replace("config_name='pose'", "config_name='pose', raw_revision='v7'")
         with serve(repository) as hub:
@@ -448,6 +469,15 @@ class TestBuilder:
         for file in tree.glob("lists/*_train.txt"):
             file.write_text("")
         assert set(load(tree, tmp_path / "cache", config)) == {"validation"}
+
+    @pytest.mark.parametrize("asked", ["data_files", "features"])
+    def test_what_is_not_read_is_refused(self, asked: str, tree: Path, tmp_path: Path) -> None:
+        """What `datasets` offers to every builder."""
+        raw = zipped(tree, tmp_path / "raw.zip")
+        value = str(raw) if asked == "data_files" else datasets.Features({"image": datasets.Image()})
+        for more in ({}, {"data_dir": str(raw)}):
+            with pytest.raises(ValueError, match=f"^{asked} .* give "):
+                ImageNet3D(config_name="pose", cache_dir=str(tmp_path / "cache"), **{asked: value}, **more)
 
     def test_no_release_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(ReleaseError, match=r"nowhere: no such folder or zip"):
