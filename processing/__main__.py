@@ -290,7 +290,9 @@ def compare(old: str, new: str, as_json: bool) -> None:
 @click.option(
     "--eval-results", metavar="FILE", help="Also write the entry that the Hub's leaderboards read (YAML)."
 )
-@click.option("--repo", metavar="NAME", help="Of that entry: the dataset's repository.")
+@click.option(
+    "--repo", metavar="NAME", callback=a_repository, help="Of that entry: the dataset's repository."
+)
 @click.option("--revision", metavar="SHA", help="Of that entry: the dataset's commit.")
 @click.option("--source", metavar="URL", help="Of that entry: a link to the paper, the code or the logs.")
 @plain_errors
@@ -320,6 +322,8 @@ def evaluate(
     if eval_results:
         check_fits(chosen["config"], chosen["split"], chosen["population"], chosen["thresholds"])
         about = submission(out, repo, revision, source)
+    elif repo or revision or source:
+        raise click.UsageError("--repo, --revision and --source are about the entry: give --eval-results too")
     outputs = Outputs(json_file, plot_file, eval_results, about)
     outputs.check()
     report = evaluate(predictions, out, **chosen)

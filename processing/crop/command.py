@@ -132,7 +132,7 @@ def _lacking(results: Sequence[ShardResult]) -> dict[str, tuple[str, ...]]:
 
 def _key(survey: Survey, options: CropOptions) -> str:
     """What the files depend on: input, options, code, and the libraries that decode and encode."""
-    parts = [survey.fingerprint, repr(options), code_fingerprint()]
+    parts = [survey.fingerprint, str(options), code_fingerprint()]
     return hashlib.sha256(json.dumps([*parts, *pixels.libraries()]).encode()).hexdigest()
 
 

@@ -68,8 +68,10 @@ class CropOptions:
             raise ValueError(f"target_distance is {self.target_distance}; give 0.001 to 1000")
 
     def __str__(self) -> str:
-        distance = f" at distance {self.target_distance:g}" if self.mode == "center" else ""
-        return f"{self.mode} crops of {self.size[0]}x{self.size[1]}{distance}"
+        """In words: all that crops depend on, the distance of `center` crops to the last bit."""
+        distance = repr(float(self.target_distance)).removesuffix(".0")
+        at = f" at distance {distance}" if self.mode == "center" else ""
+        return f"{self.mode} crops of {self.size[0]}x{self.size[1]}{at}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,10 +47,11 @@ def parse_thresholds(texts: Iterable[str]) -> dict[str, float]:
             label, value = f"π/{divisor}" if fraction[1] else "π", math.pi / divisor if divisor else math.inf
         else:
             try:
-                value = math.radians(float(text))
+                degrees = float(text)
             except ValueError:
-                value = math.nan
-            label = f"{math.degrees(value):g}°"
+                degrees = math.nan
+            # All digits: two thresholds are two columns.
+            label, value = f"{repr(degrees).removesuffix('.0')}°", math.radians(degrees)
         if not 0 < value <= math.pi:
             raise ChoiceError(f"threshold {shown(text)}: give pi/6, or degrees above 0 and up to 180")
         thresholds[label] = value

@@ -128,7 +128,8 @@ def _symmetric(
         if rows.size:
             true = geometry.rotation_from_viewpoint(*truth.angles[rows].T)
             least[rows] = metrics.symmetric_error(predicted.rotations(rows), true, fold)
-    fewer = Errors(least, errors.angles, errors.correct)
+    # No turn about the vertical is the right one for each angle by itself.
+    fewer = Errors(least, np.full_like(errors.angles, np.nan), errors.correct)
     every = metrics.summarise_by(truth.category, truth.categories, fewer, thresholds)
     listed = [summary for summary in every if summary.name in folds]
     overall = metrics.summarise("all", fewer, thresholds)

@@ -8,6 +8,7 @@ has no field for stands in the notes: config, split, population with its number 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ YAML_MARK = f"# Written by {MARK}.".encode()
 # Config -> the middle of a task's name; the figures of each are in `_figures`.
 TASKS = {"pose": "pose", "object_centric": "pose", "open_vocab_unknown": "open_vocab_pose"}
 
-_REVISION = re.compile(r"[0-9a-f]{40}")
+_REVISION = re.compile(r"[0-9a-fA-F]{40}")
 _ON_THE_HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?(?:/|$)")
 _SNAPSHOT = re.compile(r"datasets--([^/\\]+)--([^/\\]+)[/\\]snapshots[/\\]([0-9a-f]{40})")
 
@@ -72,7 +73,7 @@ def submission(
         )
     if source is not None and not re.fullmatch(r"https?://\S+", source):
         raise ChoiceError(f"--source {shown(source)} is no link; give one that begins with https://")
-    return Submission(repository or named_repository or ImageNet3D.REPOSITORY, revision, source)
+    return Submission(repository or named_repository or ImageNet3D.REPOSITORY, revision.lower(), source)
 
 
 def check_fits(config: str, split: str, population: str, thresholds: tuple[str, ...]) -> None:
@@ -139,7 +140,8 @@ def _population(report: Report) -> str:
 
 def _named_by(dataset: str) -> tuple[str | None, str | None]:
     """Return repository and commit that a path tells."""
-    if found := _SNAPSHOT.search(dataset):
+    real = "" if "://" in dataset else os.path.realpath(dataset)  # from inside it, or through a link to it
+    if found := _SNAPSHOT.search(dataset) or _SNAPSHOT.search(real):
         return f"{found[1]}/{found[2]}", found[3]
     if found := _ON_THE_HUB.match(dataset):
         from huggingface_hub import HfApi

@@ -144,7 +144,7 @@ def read_predictions(
         PredictionError: columns are missing, doubled, ambiguous or of another type; a pose is missing, not
             finite, or no rotation; angles look like degrees.
         FileNotFoundError: the file is not there.
-        ChoiceError: the ending is none of those known.
+        ChoiceError: the ending is none of those known, or `degrees` is given for another form of pose.
     """
     path = fspath(path)
     readers = {".parquet": _read_parquet, ".csv": _read_csv, ".jsonl": _read_json, ".ndjson": _read_json}
@@ -154,12 +154,18 @@ def read_predictions(
     files, inner = fsspec.url_to_fs(path)
     try:
         table, form = readers[ending](files, inner)
-        index = table["object_index"].cast(pa.int64())  # a fraction or NaN is no index
+        index = _indices(table["object_index"])
     except PredictionError as error:
         raise PredictionError(f"{path}: {error}") from error
     except (pa.ArrowException, json.JSONDecodeError, UnicodeDecodeError, csv.Error) as error:
         raise PredictionError(f"{path}: {shown_error(error)}") from error
-    keys = key_text(pc.fill_null(table["image_id"], "None"), pc.fill_null(index, -1))
+    if degrees is not None and form != ANGLES and not (degrees and form == ORIENT_ANYTHING):
+        given = "--degrees" if degrees else "--radians"
+        raise ChoiceError(
+            f"{path}: {given} says what {', '.join(ANGLES)} are, and it has {few(form)}, of which that is "
+            f"known; leave out {given}"
+        )
+    keys = key_text(pc.fill_null(table["image_id"], "None"), index)
     values = _checked(_values(table, form, keys), form, keys)
     if form == ANGLES:
         values = _in_radians(values, path, degrees)
@@ -205,9 +211,13 @@ def _read_csv(files: fsspec.AbstractFileSystem, path: str) -> tuple[pa.Table, tu
 def _read_json(files: fsspec.AbstractFileSystem, path: str) -> tuple[pa.Table, tuple[str, ...]]:
     data = files.cat_file(path)
     lines = io.BytesIO(data)
-    first = json.loads(lines.readline() or b"{}", object_pairs_hook=_Pairs)
+    line = next((line for line in lines if line.strip()), b"{}")
+    try:
+        first = json.loads(line, object_pairs_hook=_Pairs)
+    except json.JSONDecodeError as error:
+        raise PredictionError(f"its first line is no JSON ({shown_error(error)}); {_A_LINE}") from error
     if not isinstance(first, _Pairs):
-        raise PredictionError("it does not hold one JSON object a line")
+        raise PredictionError(f"it does not hold one JSON object a line; {_A_LINE}")
     form, wanted = _wanted([name for name, _ in first])
     types = _types(wanted)
     if "category" in wanted and _is_number(_first_value(data, "category")):
@@ -224,6 +234,7 @@ def _read_json(files: fsspec.AbstractFileSystem, path: str) -> tuple[pa.Table, t
     return pa.table({name: _typed(table[name], name) for name in wanted}), form
 
 
+_A_LINE = "write one JSON object a line, each an object's prediction, with no array around them"
 _NESTED = "rotation is a list of lists; give its nine numbers in one, row by row"
 
 
@@ -261,7 +272,7 @@ def _typed(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         PredictionError: it is something else, which Arrow might cast all the same.
     """
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    is_text = any(of(kind) for of in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
     wanted = _types([name])[name]
     if name == "rotation":
         is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
@@ -278,7 +289,8 @@ def _typed(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 
 def _is_numeric(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
+    return any(of(kind) for of in kinds)
 
 
 def _wanted(names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -304,6 +316,24 @@ def _wanted(names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
 # Values
 
 
+def _indices(column: pa.ChunkedArray) -> pa.Array:
+    """Return numbers of objects as text, "None" where one is missing.
+
+    Raises:
+        PredictionError: one is no whole number.
+    """
+    values = column.to_numpy()  # float64, as all numbers are read; NaN where there is none
+    there = ~np.isnan(values)
+    whole = there & (np.abs(values) < 2.0**53) & (values == np.floor(values))
+    if (odd := values[there & ~whole]).size:
+        raise PredictionError(
+            f"column object_index holds {odd[0]:g}, which is no object's number; give those of the dataset, "
+            "whole ones from 0 on"
+        )
+    numbers = pa.array(np.where(whole, values, 0).astype(np.int64), mask=~whole)
+    return pc.fill_null(numbers.cast(pa.string()), "None")
+
+
 def _values(table: pa.Table, form: tuple[str, ...], keys: pa.Array) -> NDArray[np.float64]:
     """Return the numbers of the poses (N, k), NaN where one is missing."""
     if form != ROTATION:
@@ -319,10 +349,16 @@ def _checked(values: NDArray[np.float64], form: tuple[str, ...], keys: pa.Array)
     _refuse(~np.asarray(np.isfinite(values).all(axis=1)), "with a pose that is missing or not finite", keys)
     if form == QUATERNION:
         off = np.abs(np.linalg.norm(values, axis=1) - 1) > _UNIT_TOLERANCE
-        _refuse(off, "with a quaternion that is not of length 1", keys)
+        _refuse(off, "with a quaternion that is not of length 1", keys, "; divide it by its length")
     elif form in (ROTATION, ENTRIES):
         valid = in_chunks(len(values), lambda rows: geometry.is_rotation(values[rows].reshape(-1, 3, 3)))
-        _refuse(~np.asarray(valid, dtype=bool), "with nine numbers that are not a rotation matrix", keys)
+        _refuse(
+            ~np.asarray(valid, dtype=bool),
+            "with nine numbers that are not a rotation matrix",
+            keys,
+            "; give them in float32 or better, and make a matrix M that is nearly one orthonormal: U Vh of "
+            "numpy.linalg.svd(M)",
+        )
     return values
 
 
@@ -335,7 +371,8 @@ def _category_ids(category: pa.ChunkedArray, categories: Sequence[str], keys: pa
     codes = pc.index_in(whole, value_set=names_and_ids)
     if codes.null_count:
         unnamed = pc.is_null(codes)
-        strange = [str(name) for name in pc.unique(category.filter(unnamed)).slice(0, 6).to_pylist()]
+        found = pc.unique(category.filter(unnamed)).slice(0, 6).to_pylist()
+        strange = ["empty text" if name == "" else str(name) for name in found]
         _refuse(unnamed.to_numpy(), f"with a category that does not exist ({few(strange)})", keys)
     return codes.to_numpy().astype(np.int64) % count
 
@@ -361,9 +398,9 @@ def _from_quaternion(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.moveaxis(np.array(rows), -1, 0)
 
 
-def _refuse(bad: NDArray[np.bool_], what: str, keys: pa.Array) -> None:
+def _refuse(bad: NDArray[np.bool_], what: str, keys: pa.Array, remedy: str = "") -> None:
     if bad.any():
-        raise PredictionError(described(keys.filter(pa.array(bad)), what))
+        raise PredictionError(described(keys.filter(pa.array(bad)), what) + remedy)
 
 
 def in_chunks(size: int, of: Callable[[slice], NDArray[Any]]) -> NDArray[Any]:

@@ -35,7 +35,10 @@ AVERAGE = "average of categories"
 
 @dataclass(frozen=True)
 class Symmetric:
-    """The figures of the rotation where objects may look the same after a turn about their vertical."""
+    """The figures of the rotation where objects may look the same after a turn about their vertical.
+
+    There are none of azimuth, elevation and theta apart: they are NaN.
+    """
 
     folds: Mapping[str, int]  # category -> turns that bring it back to itself, 0 for every turn
     overall: Summary  # of all objects
@@ -227,7 +230,10 @@ def _spread(error: Spread) -> list[float]:
 
 
 def _tabulated(headers: Sequence[str], rows: Sequence[Any]) -> str:
-    return tabulate(rows, headers, floatfmt=".1f", disable_numparse=[1])
+    shown = [
+        row if row == SEPARATING_LINE else [None if _is_nan(cell) else cell for cell in row] for row in rows
+    ]
+    return tabulate(shown, headers, floatfmt=".1f", disable_numparse=[1], missingval="none")
 
 
 def _printable(name: str) -> str:
@@ -249,4 +255,8 @@ def _without_nan(value: object) -> object:
         return {name: _without_nan(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if _is_nan(value) else value
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)

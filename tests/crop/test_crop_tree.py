@@ -251,11 +251,15 @@ class TestWhatIsThere:
             BuildError, match=r"holds center crops of 96x80 at distance 4 in \d+ files.*--replace"
         ):
             write_crop_tree(str(sample_folder), out, self.SMALL, workers=1)
+        near = CropOptions("center", (96, 80), 4.0000001)
+        with pytest.raises(BuildError, match=r"at distance 4 in .* would be .* at distance 4\.0000001,"):
+            write_crop_tree(str(sample_folder), out, near, workers=1)
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
         done = write_crop_tree(str(sample_folder), out, self.SMALL, workers=1, replace=True)
         assert "are replaced" in str(done)
         assert {Image.open(path).size for path in out.rglob("*.JPEG")} == {(64, 48)}
-        assert "replaced" not in str(write_crop_tree(str(sample_folder), out, self.SMALL, workers=1))
+        same = CropOptions("fit", (64, 48), 5.0)  # which have no distance of their own
+        assert "replaced" not in str(write_crop_tree(str(sample_folder), out, same, workers=1))
 
     def test_strangers_stay(self, tree, sample_folder, tmp_path):
         """Beside the crops, and right among them."""

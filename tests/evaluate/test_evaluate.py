@@ -287,6 +287,13 @@ def test_symmetries_stand_beside_the_plain_figures(dataset, rows, tmp_path):
     assert ["category", "bed", "2", "0.0", "0.0", "90.0", "90.0"] in lines
     content = json.loads(report.to_json())
     assert content["symmetric"]["overall"]["accuracy"]["π/18"] == pytest.approx(4 / 6)
+    # Plain figures of each angle would stand beside those of another turn.
+    for figures in (content["symmetric"]["overall"], content["symmetric"]["average"]):
+        assert all(value is None for angle in figures["angles"].values() for value in angle.values())
+    assert content["overall"]["angles"]["azimuth"]["median"] == pytest.approx(90)
+    detail = table_lines(report.table().split("\n\n")[-1])
+    assert [line[2:] for line in detail if line[:2] == ["symmetric", "yurt"]] == [["0.0"] * 3 + ["none"] * 6]
+    assert "nan" not in report.table()
 
 
 @pytest.mark.parametrize(
@@ -313,6 +320,8 @@ def test_thresholds_are_an_option(dataset, rows, tmp_path):
     assert report.overall.accuracy == {"π/6": 1, "π/9": 0, "24.9°": 0, "180°": 1}
     result = command(predictions, dataset, "--threshold", "26", "--threshold", "pi/12")
     assert "26° %" in result.output
+    near = score(predictions, dataset, thresholds=["25", "25.0", "25.0000001"])
+    assert near.overall.accuracy == {"25°": pytest.approx(0, abs=1), "25.0000001°": 1}
     assert "π/12 %" in result.output
     assert "π/6" not in result.output
 

@@ -16,12 +16,17 @@ from support.scored import command, perfect, write
 
 import ImageNet3D
 from processing.build.command import build
-from processing.evaluate.leaderboard import TASKS
+from processing.evaluate.choices import ChoiceError
+from processing.evaluate.leaderboard import TASKS, submission
 
 pytestmark = pytest.mark.slow
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 OUTPUTS = {"--json": "figures.json", "--plot": "accuracy.png", "--eval-results": "results.yaml"}
+
+
+def its_commit(option):
+    return ["--revision", COMMIT] if option == "--eval-results" else []
 
 
 @pytest.fixture
@@ -37,7 +42,7 @@ def test_an_output_replaces_nothing_else(dataset, predictions, tmp_path, option,
     if not path.exists():
         path.write_text("mine\n")
     before = path.read_bytes()
-    result = command(predictions, dataset, option, path, "--revision", COMMIT)
+    result = command(predictions, dataset, option, path, *its_commit(option))
     assert result.exit_code == 2, result.output
     assert f"{path} exists and is no earlier output of this command" in result.output
     assert path.read_bytes() == before
@@ -48,7 +53,7 @@ def test_an_output_replaces_nothing_else(dataset, predictions, tmp_path, option,
 def test_an_earlier_output_is_replaced(dataset, predictions, tmp_path, option, name):
     pytest.importorskip("matplotlib")
     for _ in range(2):
-        result = command(predictions, dataset, option, tmp_path / name, "--revision", COMMIT)
+        result = command(predictions, dataset, option, tmp_path / name, *its_commit(option))
         assert result.exit_code == 0, result.output
 
 
@@ -112,6 +117,34 @@ def test_a_snapshot_of_the_hub_s_cache_tells_repository_and_commit(dataset, pred
     assert result.exit_code == 0, result.output
     entry = entries_of(tmp_path / "a.yaml")["pose_pi_6"]
     assert (entry.dataset_id, entry.dataset_revision) == ("lab/Cars", COMMIT)
+
+
+def test_a_snapshot_is_known_from_inside_and_through_a_link(tmp_path, monkeypatch):
+    snapshot = tmp_path / f"datasets--lab--Cars/snapshots/{COMMIT}"
+    (snapshot / "pose").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(snapshot)
+    monkeypatch.chdir(snapshot)
+    for dataset in (".", tmp_path / "link", "pose/.."):
+        about = submission(dataset, None, None, None)
+        assert (about.repository, about.revision) == ("lab/Cars", COMMIT)
+    assert submission(".", None, COMMIT.upper(), None).revision == COMMIT
+    with pytest.raises(ChoiceError, match="none is not 40"):
+        submission("s3://a/bucket", None, None, None)  # not below this folder
+
+
+@pytest.mark.parametrize("option", ["--repo", "--revision", "--source"])
+def test_what_is_about_the_entry_needs_it(dataset, predictions, option):
+    result = command(predictions, dataset, option, "lab/Cars")
+    assert result.exit_code == 2, result.output
+    assert "are about the entry: give --eval-results too" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(("name", "message"), [("bad name", "Repo id must"), ("cars", "name the owner too")])
+def test_a_name_that_is_no_repository_s_is_wrong_usage(dataset, predictions, tmp_path, name, message):
+    options = ["--eval-results", tmp_path / "a.yaml", "--revision", COMMIT, "--repo", name]
+    result = command(predictions, dataset, *options)
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(

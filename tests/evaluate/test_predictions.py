@@ -61,6 +61,37 @@ def test_single_precision_and_other_columns_are_fine(dataset, rows, tmp_path):
     assert score(tmp_path / "predictions.parquet", dataset).overall.error.mean < 1e-3
 
 
+@pytest.mark.parametrize("category", ["bed", ImageNet3D.CATEGORY_IDS["bed"]])
+def test_decimals_and_views_of_text_are_fine(dataset, rows, tmp_path, category):
+    """DuckDB takes 1.57 for a decimal."""
+    table = pa.Table.from_pylist([row | {"category": category} for row in rows])
+    kinds = {**dict.fromkeys(ANGLES, pa.decimal128(38, 18)), "object_index": pa.decimal128(38, 2)}
+    kinds |= {"image_id": pa.string_view()}
+    kinds["category"] = pa.string_view() if category == "bed" else pa.decimal128(38, 1)
+    table = pa.table({name: pa.array(table[name].to_pylist()).cast(kind) for name, kind in kinds.items()})
+    pq.write_table(table, tmp_path / "predictions.parquet")
+    report = score(tmp_path / "predictions.parquet", dataset)
+    assert report.overall.error.mean < 1e-6
+    assert report.overall.joint.classification == pytest.approx(2 / 6)
+
+
+def test_lines_of_json_may_begin_with_an_empty_one(dataset, rows, tmp_path):
+    path = write(tmp_path / "predictions.jsonl", rows)
+    path.write_text("\n  \n" + path.read_text())
+    assert score(path, dataset).overall.error.mean < 1e-6
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("whole", [True, False])
+def test_json_that_is_no_lines_is_told_what_is_wanted(dataset, rows, tmp_path, indent, whole):
+    if not whole and not indent:
+        rows = [list(row.values()) for row in rows]
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(json.dumps(rows if whole else rows[0], indent=indent))
+    assert "predictions.jsonl: it" in (message := refusal(dataset, path))
+    assert "write one JSON object a line" in message
+
+
 def refusal(dataset, path, **options):
     with pytest.raises(PredictionError) as caught:
         score(path, dataset, **options)
@@ -89,6 +120,23 @@ def test_only_the_first_few_keys_are_named(dataset, rows, tmp_path):
 def test_a_missing_key_is_foreign(dataset, rows, tmp_path):
     message = refusal(dataset, write(tmp_path / "predictions.jsonl", [*rows, rows[0] | {"image_id": None}]))
     assert "1 object predicted but not in the dataset: None object" in message
+
+
+@pytest.mark.parametrize("value", [0.5, -1.25, float("inf"), 1e300])
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_numbers_of_objects_that_are_none_are_named(dataset, rows, tmp_path, ending, value):
+    rows[2]["object_index"] = value
+    message = refusal(dataset, write(tmp_path / f"predictions.{ending}", rows))
+    assert (
+        f"predictions.{ending}: column object_index holds {value:g}, which is no object's number; " in message
+    )
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_a_missing_number_is_no_number(dataset, rows, tmp_path, ending):
+    rows[2]["object_index"] = None if ending == "jsonl" else float("nan")
+    message = refusal(dataset, write(tmp_path / f"predictions.{ending}", rows))
+    assert "1 object predicted but not in the dataset: car/validation_1 object None" in message
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
@@ -133,6 +181,26 @@ def test_categories_that_do_not_exist_are_named(dataset, rows, tmp_path, ending,
     assert "1 object with a category that does not exist" in message
     assert "car/validation_1 object 1" in message
     assert category is None or "(spaceship)" in message
+    rows[2]["category"] = ""
+    message = refusal(dataset, write(tmp_path / f"predictions.{ending}", rows))
+    assert "does not exist (empty text): car/validation_1" in message
+
+
+def test_half_precision_gets_a_remedy(dataset, rows, tmp_path):
+    table = pa.Table.from_pylist(as_rotations(rows))
+    half = pa.array(
+        [np.array(row, np.float16) for row in table["rotation"].to_pylist()], pa.list_(pa.float16())
+    )
+    table = table.set_column(table.column_names.index("rotation"), "rotation", half)
+    pq.write_table(table, tmp_path / "predictions.parquet")
+    message = refusal(dataset, tmp_path / "predictions.parquet")
+    assert "not a rotation matrix" in message
+    assert message.endswith("orthonormal: U Vh of numpy.linalg.svd(M)")
+    u, _, vh = np.linalg.svd(np.reshape(np.stack(half.to_numpy(False)).astype(float), (-1, 3, 3)))
+    mended = [
+        row | {"rotation": r.ravel().tolist()} for row, r in zip(as_rotations(rows), u @ vh, strict=True)
+    ]
+    assert score(write(tmp_path / "predictions.jsonl", mended), dataset).overall.error.mean < 0.1
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
@@ -227,6 +295,17 @@ def test_degrees_are_noticed_and_asked_about(dataset, rows, tmp_path, ending):
     assert re.search(r"values up to \d+: degrees\? give --degrees", result.output)
     assert command(predictions, dataset, "--degrees").exit_code == 0
     assert command(predictions, dataset, "--radians").exit_code == 0
+
+
+@pytest.mark.parametrize("option", ["--degrees", "--radians"])
+@pytest.mark.parametrize("form", ["quaternion", "orient anything", "entries"])
+def test_units_of_what_has_its_own_are_wrong_usage(dataset, rows, tmp_path, form, option):
+    result = command(write(tmp_path / "predictions.csv", as_form(rows, form)), dataset, option)
+    if (form, option) == ("orient anything", "--degrees"):  # as they are
+        assert result.exit_code == 0, result.output
+        return
+    assert result.exit_code == 2, result.output
+    assert f"leave out {option}" in result.output
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
