@@ -3039,7 +3039,10 @@ def _state(info: Mapping[str, Any]) -> str:
 # Nothing there, a name too long, a file in the place of a folder, a link in circles.
 _NO_FILE = (errno.ENOENT, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EISDIR)
 
-_READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a pipe would block
+
+def _local_file(path: str) -> io.FileIO:
+    """A file of the disk, open; a pipe is not waited for."""
+    return io.FileIO(path, opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
 
 
 def _read_local_file(path: str, limit: int) -> bytes:
@@ -3049,29 +3052,21 @@ def _read_local_file(path: str, limit: int) -> bytes:
         FileNotFoundError: also where a folder, a pipe or a device has the name.
     """
     try:
-        descriptor = os.open(path, _READ_ONLY)
+        with _local_file(path) as file:
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode):
+                return file.read(min(limit, status.st_size) + 1)
     except OSError as error:
-        if error.errno in _NO_FILE:
-            raise FileNotFoundError(path) from error
-        raise
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise FileNotFoundError(path)
-        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-            return file.read(min(limit, status.st_size) + 1)
-    finally:
-        os.close(descriptor)
+        if error.errno not in _NO_FILE:
+            raise
+    raise FileNotFoundError(path)
 
 
-def _will_be_read(path: str, start: int, size: int) -> None:
-    """Tell the system so; what is odd with the file is met when it is read."""
-    with suppress(OSError):
-        descriptor = os.open(path, _READ_ONLY)
-        try:
-            os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(descriptor)
+def _will_be_read(path: str, start: int, end: int) -> None:
+    """Tell the system so, if it can be told; what is odd with the file is met when it is read."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError), _local_file(path) as file:
+            os.posix_fadvise(file.fileno(), start, end - start, os.POSIX_FADV_WILLNEED)
 
 
 def _scan_local_folder(

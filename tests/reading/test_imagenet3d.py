@@ -222,6 +222,20 @@ def test_the_disk_is_told_what_will_be_read(kind: str, tree: Path, tmp_path: Pat
     pytest.fail("nobody fetched the pictures")
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the disk cannot be told")
+def test_the_disk_is_told_no_more_than_what_will_be_read(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = zipped(tree, tmp_path / "raw.zip")
+    found = survey(RawTree(str(raw)))
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, advice: told.append((start, size)))
+    found.release.fetched(found.entries["train"][:2])
+    assert 0 < sum(size for _, size in told) < raw.stat().st_size / 4
+    monkeypatch.delattr(os, "posix_fadvise")  # as on macOS
+    assert survey(RawTree(str(raw))).entries == found.entries
+
+
 def _drop_from_memory(places: list[tuple[Path, int]]) -> None:
     for file in {file for file, _ in places}:
         descriptor = os.open(file, os.O_RDONLY)
