@@ -679,14 +679,19 @@ class Survey:
     corrections: tuple[Correction, ...] = ()
 
 
-_PICTURE_OR_ANNOTATION = re.compile(
-    r"(?:images/(?=.*\.JPEG$)|annotations/(?=.*\.npz$))([^/]+/[^/]+)\.(?:JPEG|npz)", re.DOTALL
-)
-_EXPECTED = re.compile(
-    r"images/[^/]+/[^/]+\.JPEG|annotations/[^/]+/[^/]+\.npz|lists/[^/]+_imagenet_(?:train|val)\.txt"
-    r"|CAD/[^/]+/(?:0[1-9]|[1-9][0-9]{1,8})\.off|(?!images/|annotations/|lists/|CAD/).*",
+# What the folders of a release hold, each group with what the file is of; other folders may hold anything.
+_LAYOUT = re.compile(
+    r"images/(?P<picture>[^/]+/[^/]+)\.JPEG|annotations/(?P<annotation>[^/]+/[^/]+)\.npz"
+    + "".join(rf"|lists/(?P<{split}>[^/]+)_imagenet_{called}\.txt" for split, called in SPLITS.items())
+    + r"|CAD/(?P<mesh>[^/]+)/(?:0[1-9]|[1-9][0-9]{1,8})\.off|(?!images/|annotations/|lists/|CAD/).*",
     re.DOTALL,
 )
+
+
+def _of_kind(listing: Listing, *kinds: str) -> Iterator[tuple[str, str, str]]:
+    """(path, group of `_LAYOUT`, what it is of) of the files of some kinds."""
+    matches = (_LAYOUT.fullmatch(name) for name in listing.sizes)
+    return ((m[0], m.lastgroup, m[m.lastgroup]) for m in matches if m and m.lastgroup in kinds)
 
 
 def survey(
@@ -706,13 +711,9 @@ def survey(
     listing = tree.listing()
     files = caption_files(tree, listing, captions)
     findings = [*listing.findings, *_name_findings(listing.sizes)]
-    findings += [Finding("file_unexpected", name) for name in listing.sizes if not _EXPECTED.fullmatch(name)]
-    meshes = {
-        name: size
-        for name, size in sorted(listing.sizes.items())
-        if name.startswith("CAD/") and _EXPECTED.fullmatch(name)
-    }
-    later = _later_categories(tree, listing, meshes)
+    findings += [Finding("file_unexpected", name) for name in listing.sizes if not _LAYOUT.fullmatch(name)]
+    meshes = {name: listing.sizes[name] for name, _, _ in sorted(_of_kind(listing, "mesh"))}
+    later = _later_categories(tree, listing)
     findings += [Finding("category_unknown", f"images/{name}", None, _of_later(name)) for name in later]
     categories = (*CATEGORIES, *later)
     listed, left_out = _read_lists(tree, listing, findings)
@@ -732,10 +733,8 @@ def survey(
         for split in SPLITS
     }
     corrected = read_corrections(corrections)
-    by_image = _of_pictures(corrected)
-    release = Release(tree, meshes, texts.by_category, categories=categories)
-    _check_corrections(release, (entry for split in entries.values() for entry in split), by_image)
-    release = replace(release, corrections=by_image)
+    release = Release(tree, meshes, texts.by_category, _of_pictures(corrected), categories)
+    _check_corrections(release, (entry for of_split in entries.values() for entry in of_split))
     has_captions = any(entry.captioned for of_split in entries.values() for entry in of_split)
     whole = _fingerprint(listing.fingerprint, files, corrected)
     return Survey(release, entries, tuple(left_out), tuple(findings), whole, has_captions, corrected)
@@ -744,10 +743,10 @@ def survey(
 _MOST_LATER_CATEGORIES = 1000
 
 
-def _later_categories(tree: RawTree, listing: Listing, meshes: Iterable[str]) -> list[str]:
+def _later_categories(tree: RawTree, listing: Listing) -> list[str]:
     """Categories that the release has and this code does not know, sorted: those with a list or a mesh."""
-    lists = (match[1] for name, size in listing.sizes.items() if size and (match := _LIST.fullmatch(name)))
-    named = {*lists, *(name.split("/")[1] for name in meshes)}
+    found = _of_kind(listing, *SPLITS, "mesh")
+    named = {category for name, kind, category in found if kind == "mesh" or listing.sizes[name]}
     later = sorted(name for name in named - CATEGORY_IDS.keys() if _is_plain_name(name))
     if len(later) > _MOST_LATER_CATEGORIES:
         raise ReleaseError(f"{tree.path}: {len(later)} unknown categories; is this a release of ImageNet3D?")
@@ -807,21 +806,17 @@ def in_order(entries: Iterable[Entry], split: str, seed: int) -> list[Entry]:
     return sorted(entries, key=position)
 
 
-_LIST = re.compile(rf"lists/([^/]+)_imagenet_({'|'.join(SPLITS.values())})\.txt")
 _LISTS_AT_ONCE = 100
 
 
 def _read_lists(tree: RawTree, listing: Listing, findings: list[Finding]) -> tuple[list[Entry], list[Entry]]:
     """Entries to read, and entries left out, as the lists name them."""
     ids: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
-    lists = {name: match for name in sorted(listing.sizes) if (match := _LIST.fullmatch(name))}
-    names = list(lists)
-    for start in range(0, len(names), _LISTS_AT_ONCE):
-        batch = names[start : start + _LISTS_AT_ONCE]
-        near = tree.fetched(dict.fromkeys(batch, MAX_LIST_BYTES))
-        for name in batch:
-            category, word = lists[name].groups()
-            split = next(split for split, called in SPLITS.items() if called == word)
+    lists = sorted(_of_kind(listing, *SPLITS))
+    for start in range(0, len(lists), _LISTS_AT_ONCE):
+        batch = lists[start : start + _LISTS_AT_ONCE]
+        near = tree.fetched({name: MAX_LIST_BYTES for name, _, _ in batch})
+        for name, split, category in batch:
             ids[split] += [(category, stem) for stem in _read_list(near, name, findings)]
     held_out = set(ids["validation"])
     listed: list[Entry] = []
@@ -869,8 +864,8 @@ def _is_plain_name(stem: str) -> bool:
 
 def _unlisted(listing: Listing, listed: set[str]) -> list[Entry]:
     """Pictures and annotations that no list names."""
-    stems = {match[1] for name in listing.sizes if (match := _PICTURE_OR_ANNOTATION.fullmatch(name))}
-    return [Entry(image_id, "", reason="picture_unlisted") for image_id in sorted(stems - listed)]
+    there = {image_id for _, _, image_id in _of_kind(listing, "picture", "annotation")}
+    return [Entry(image_id, "", reason="picture_unlisted") for image_id in sorted(there - listed)]
 
 
 def _name_findings(sizes: Mapping[str, int]) -> Iterator[Finding]:
@@ -2000,14 +1995,13 @@ def _of_pictures(corrections: Iterable[Correction]) -> dict[str, tuple[Correctio
     return {image_id: tuple(found) for image_id, found in pictures.items()}
 
 
-def _check_corrections(
-    release: Release, entries: Iterable[Entry], pictures: Mapping[str, Sequence[Correction]]
-) -> None:
-    """Hold corrections against the release that they are to correct.
+def _check_corrections(release: Release, entries: Iterable[Entry]) -> None:
+    """Hold a release's corrections against its annotations.
 
     Raises:
         CorrectionError: names all lines that speak of other objects or other values than the release's.
     """
+    pictures = release.corrections
     named = [entry for entry in entries if entry.image_id in pictures]
     wrong: list[tuple[Correction, str]] = []
     for start in range(0, len(named), CHUNK):
