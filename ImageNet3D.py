@@ -1746,9 +1746,6 @@ MAX_CORRECTION_BYTES = 2**16  # of a line
 _MAX_WHY, _MAX_WHO = 2000, 100  # letters
 _WHEN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_IMAGE_ID = re.compile(
-    r"[^/\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+/[^/\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+"
-)
 _LARGEST = float(np.finfo(np.float64).max)
 
 
@@ -1891,8 +1888,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _key_problem(name: str, value: Any) -> str | None:
     """What is wrong with a key's value, but for old and new."""
-    if name == "image_id" and not (type(value) is str and _IMAGE_ID.fullmatch(value)):
-        return f"image_id is {shown(value)}; write <category>/<file stem>"
+    if name == "image_id":
+        is_id = type(value) is str and re.fullmatch("[^/]+/[^/]+", value) and not _CONTROL.search(value)
+        return None if is_id else f"image_id is {shown(value)}; write <category>/<file stem>"
     if name == "object_index" and not (_is_whole(value) and 0 <= value < MAX_OBJECTS):
         return f"object_index is {shown(value)}; write a whole number from 0 to {MAX_OBJECTS - 1}"
     if name == "reviewed" and type(value) is not bool:
@@ -2438,8 +2436,9 @@ def _named_errors(where: str, fs: fsspec.AbstractFileSystem) -> Iterator[None]:
             raise ReleaseError(
                 f"{where}: {error}; download it first, then give the path of the file"
             ) from error
+        _, remedy = _ANSWERS.get(_status(error) or 0, _OTHER_ANSWER)
         raise UnansweredError(
-            f"{where}: {shown_error(error)}; also when asked again. {_remedy(error)}, then run the same "
+            f"{where}: {shown_error(error)}; also when asked again. {remedy}, then run the same "
             "command again to go on"
         ) from error
 
@@ -2449,15 +2448,15 @@ class _NoRangesError(OSError):
 
 
 # What a server means by its answer, and what to do.
-_ANSWERS: Mapping[int, tuple[str, str]] = MappingProxyType(
-    {
-        401: ("asks who you are", "Check the credentials, or ask for a new address if it is a signed one"),
-        403: ("refuses you", "Check the credentials, or ask for a new address if it is a signed one"),
-        404: ("has no such file", "Check the address"),
-        410: ("has no such file any more", "Check the address"),
-        429: ("has had too many requests", "Wait a few minutes"),
-    }
-)
+_ANSWERS: Mapping[int, tuple[str, str]] = {
+    401: ("asks who you are", "Check the credentials, or ask for a new address if it is a signed one"),
+    403: ("refuses you", "Check the credentials, or ask for a new address if it is a signed one"),
+    404: ("has no such file", "Check the address"),
+    410: ("has no such file any more", "Check the address"),
+    429: ("has had too many requests", "Wait a few minutes"),
+    **dict.fromkeys(range(500, 600), ("failed", "The server is out of order; wait a while")),
+}
+_OTHER_ANSWER = "failed", "Check the connection and the credentials"
 
 
 def _status(error: BaseException) -> int | None:
@@ -2476,16 +2475,6 @@ def _causes(error: BaseException) -> list[BaseException]:
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
         causes.append(cause)
     return causes
-
-
-def _remedy(error: BaseException) -> str:
-    """What to do about an error of a store."""
-    status = _status(error)
-    if status is not None and status >= 500:
-        return "The server is out of order; wait a while"
-    if status is None or status not in _ANSWERS:
-        return "Check the connection and the credentials"
-    return _ANSWERS[status][1]
 
 
 def _is_local(fs: fsspec.AbstractFileSystem) -> bool:
@@ -2560,8 +2549,8 @@ class RawTree:
     def _why_not_found(self, error: Exception, message: str) -> str:
         """What it means that a file system cannot say what the path is."""
         if (status := _status(error)) is not None:
-            said = _ANSWERS[status][0] if status in _ANSWERS else "failed"
-            return f"{self.path}: the server {said} (HTTP {status}). {_remedy(error)}"
+            said, remedy = _ANSWERS.get(status, _OTHER_ANSWER)
+            return f"{self.path}: the server {said} (HTTP {status}). {remedy}"
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         if missing and "http" not in np.atleast_1d(self._fs.protocol):  # which says so of all that fails
             return message
