@@ -357,10 +357,7 @@ class ImageNet3D(datasets.ArrowBasedBuilder):
 
     def _chunks(self, found: Survey, split: str) -> list[tuple[Entry, ...]]:
         """Runs of pictures; an empty list if none has a row."""
-        known = known_only(self.config.name)
-        entries = [e for e in found.entries[split] if known in (None, e.known)]
-        if self.config.name == "captions":
-            entries = [e for e in entries if e.captioned]
+        entries = [entry for entry in found.entries[split] if _may_have_rows(self.config.name, entry)]
         if next(read_pictures(found.release, self.config.name, entries, []), None) is None:
             return []
         return [tuple(entries[i : i + CHUNK]) for i in range(0, len(entries), CHUNK)]
@@ -429,9 +426,7 @@ def _cached_commits() -> dict[str, str]:
 def _warn_of_categories(categories: Sequence[str]) -> None:
     """Say which categories this code does not know, since their label ids are not published yet."""
     if later := categories[len(CATEGORIES) :]:
-        names = ", ".join(
-            f"{n} (an old spelling of {OLD_SPELLINGS[n]})" if n in OLD_SPELLINGS else shown(n) for n in later
-        )
+        names = ", ".join(map(_later_name, later))
         logger.warning(
             f"categories that this code does not know have labels from {len(CATEGORIES)} on: {names}. Their "
             "ids may change until ImageNet3D.LATER_CATEGORIES has them"
@@ -474,13 +469,17 @@ def _download_error(url: str, error: Exception) -> Exception:
 # --------------------------------------------------------------------------------------------------------
 
 
-def has_rows(config: str, entry: Entry, annotation: Annotation) -> bool:
-    """Whether a picture has rows in a config; tells before the picture itself is read."""
+def _may_have_rows(config: str, entry: Entry) -> bool:
+    """Whether a picture has rows in a config, if its annotation has what they need."""
     if known_only(config) not in (None, entry.known) or entry.split not in config_splits(config):
         return False
-    if config == "captions":
-        return entry.captioned
-    return config == "classification" or any(item.posed for item in annotation.objects)
+    return config != "captions" or entry.captioned
+
+
+def has_rows(config: str, entry: Entry, annotation: Annotation) -> bool:
+    """Whether a picture has rows in a config; tells before the picture itself is read."""
+    of_pictures = config in ("classification", "captions")
+    return _may_have_rows(config, entry) and (of_pictures or any(o.posed for o in annotation.objects))
 
 
 def rows(config: str, pictures: Sequence[Picture], release: Release) -> pa.Table:
@@ -753,14 +752,16 @@ def _later_categories(tree: RawTree, listing: Listing) -> list[str]:
     return later
 
 
+def _later_name(category: str) -> str:
+    """A category that this code does not know, with what the authors call it now if that is known."""
+    now = OLD_SPELLINGS.get(category)
+    return f"{category} (an old spelling of {now})" if now else shown(category)
+
+
 def _of_later(category: str) -> str:
     """What there is to say of a category that this code does not know."""
-    remedy = "append it to LATER_CATEGORIES before this is published"
-    if category in OLD_SPELLINGS:
-        return (
-            f"{category} is an old spelling of {OLD_SPELLINGS[category]}; kept apart. Rename it, or {remedy}"
-        )
-    return f"{shown(category)}: {remedy}"
+    rename = "kept apart; rename it, or " if category in OLD_SPELLINGS else ""
+    return f"{_later_name(category)}: {rename}append it to LATER_CATEGORIES before this is published"
 
 
 def fingerprint(tree: RawTree, captions: str | None = None, corrections: str | Sequence[str] = ()) -> str:
