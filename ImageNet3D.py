@@ -172,9 +172,7 @@ def _object_features() -> dict[str, Any]:
     """
     value = datasets.Value
     return {
-        "object_index": value(
-            "int32"
-        ),  # position in the annotation file, from 0; keys an object with image_id
+        "object_index": value("int32"),  # position in the annotation file, from 0; a key with image_id
         "bbox": datasets.Sequence(value("float64"), length=4),  # x1, y1, x2, y2 in pixels of the picture
         "azimuth": value("float64"),  # radians, modulo 2π: any finite number, as annotated
         "elevation": value("float64"),  # radians, likewise
@@ -1052,13 +1050,11 @@ def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         position = end + end % 2
 
 
-_REACHES_END: Mapping[str, Callable[[bytes], bool]] = MappingProxyType(
-    {
-        "JPEG": _jpeg_reaches_end,
-        "PNG": lambda data: {b"IDAT", b"IEND"} <= {kind for kind, _, _ in _png_chunks(data)},
-        "WEBP": lambda data: len(data) >= 8 + int.from_bytes(data[4:8], "little"),
-    }
-)
+_REACHES_END: Mapping[str, Callable[[bytes], bool]] = {
+    "JPEG": _jpeg_reaches_end,
+    "PNG": lambda data: {b"IDAT", b"IEND"} <= {kind for kind, _, _ in _png_chunks(data)},
+    "WEBP": lambda data: len(data) >= 8 + int.from_bytes(data[4:8], "little"),
+}
 
 
 def with_upright_tag(data: bytes, header: PictureHeader) -> bytes:
@@ -1297,15 +1293,13 @@ def _scalar(dtype: object, data: object = b"") -> _Scalar:
     return _Scalar((), dtype.values(data, 1), dtype.code)
 
 
-_GLOBALS: Mapping[tuple[str, str], _Global] = MappingProxyType(
-    {
-        ("numpy", "ndarray"): _NDARRAY,
-        ("numpy", "dtype"): _Global(_Dtype),
-        # numpy 1 wrote numpy.core, numpy 2 writes numpy._core
-        **{(f"numpy.{core}.multiarray", "_reconstruct"): _Global(_reconstruct) for core in ("core", "_core")},
-        **{(f"numpy.{core}.multiarray", "scalar"): _Global(_scalar) for core in ("core", "_core")},
-    }
-)
+_GLOBALS: Mapping[tuple[str, str], _Global] = {
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): _Global(_Dtype),
+    # numpy 1 wrote numpy.core, numpy 2 writes numpy._core
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Global(_reconstruct) for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _Global(_scalar) for core in ("core", "_core")},
+}
 
 
 class ForbiddenPickle(pickle.UnpicklingError):
@@ -1732,15 +1726,13 @@ def _whole_number(value: object) -> int | None:
 # --------------------------------------------------------------------------------------------------------
 
 # What a correction may change: to which numbers, both ends among them where they are True.
-_NEW_NUMBERS: Mapping[str, tuple[float, float, bool]] = MappingProxyType(
-    {
-        **dict.fromkeys(ANGLES, (-4 * math.pi, 4 * math.pi, True)),  # past it they are degrees by mistake
-        "distance": (0, 1e6, False),
-        "px": (-1e6, 1e6, True),
-        "py": (-1e6, 1e6, True),
-        "viewport": (0, 1e9, False),
-    }
-)
+_NEW_NUMBERS: Mapping[str, tuple[float, float, bool]] = {
+    **dict.fromkeys(ANGLES, (-4 * math.pi, 4 * math.pi, True)),  # past it they are degrees by mistake
+    "distance": (0, 1e6, False),
+    "px": (-1e6, 1e6, True),
+    "py": (-1e6, 1e6, True),
+    "viewport": (0, 1e9, False),
+}
 CORRECTED_FIELDS = (*POSE_FIELDS, "cad_index", "bbox", "object_status", "dense")
 CORRECTION_OPERATIONS = ("set", "leave_out", "take_back", "add")
 MAX_CORRECTION_BYTES = 2**16  # of a line
