@@ -781,7 +781,9 @@ def _fingerprint(tree: str, captions: Mapping[str, bytes], corrections: Sequence
     for name, data in sorted(captions.items()):
         digest.update(f"{name}\0{len(data)}\n".encode("utf-8", "surrogateescape") + data)
     parts = [tree, digest.hexdigest() if captions else "no-captions"]
-    return "-".join([*parts, *([_corrections_digest(corrections)] if corrections else [])])
+    if corrections:
+        parts.append(hashlib.blake2b(corrections_text(corrections).encode(), digest_size=16).hexdigest())
+    return "-".join(parts)
 
 
 def _size(listing: Listing, name: str) -> int:
@@ -1827,10 +1829,6 @@ def corrections_text(corrections: Iterable[Correction]) -> str:
     return "".join(f"{correction.to_json()}\n" for correction in ordered)
 
 
-def _corrections_digest(corrections: Iterable[Correction]) -> str:
-    return hashlib.blake2b(corrections_text(corrections).encode(), digest_size=16).hexdigest()
-
-
 def _correction_error(problems: Sequence[str]) -> CorrectionError:
     return CorrectionError("\n".join([f"{len(problems)} corrections cannot be applied:", *problems]))
 
@@ -2009,10 +2007,8 @@ def _check_corrections(release: Release, entries: Iterable[Entry]) -> None:
         wrong += [(c, "no list of the release names the picture") for c in pictures[image_id]]
     if wrong:
         wrong.sort(key=lambda pair: (pair[0].file, pair[0].line))
-        told = [
-            (f"{c.file}, line {c.line}: {shown(c.image_id)}, object {c.object_index}", w) for c, w in wrong
-        ]
-        raise _correction_error([f"{where}: {why}" for where, why in told])
+        said = "{0.file}, line {0.line}: {1}, object {0.object_index}: {2}"
+        raise _correction_error([said.format(c, shown(c.image_id), why) for c, why in wrong])
 
 
 def _wrong_corrections(
@@ -2795,16 +2791,8 @@ _PLAIN_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _READ_LATER = ("images/", "annotations/", "lists/")
 # What zipfile meets damaged bytes with; OSError stands for the disk or the network, which may recover.
 _ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    ValueError,
-    OverflowError,
-    RuntimeError,
-)
-
-
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError, RuntimeError
+)  # fmt: skip
 _OTHER_ARCHIVES = (
     (b"\x1f\x8b", 0, "a gzip file (perhaps a tar archive)"),
     (b"ustar", 257, "a tar archive"),
