@@ -685,9 +685,9 @@ _LAYOUT = re.compile(
 )
 
 
-def _of_kind(listing: Listing, *kinds: str) -> Iterator[tuple[str, str, str]]:
+def _of_kind(names: Iterable[str], *kinds: str) -> Iterator[tuple[str, str, str]]:
     """(path, group of `_LAYOUT`, what it is of) of the files of some kinds."""
-    matches = (_LAYOUT.fullmatch(name) for name in listing.sizes)
+    matches = map(_LAYOUT.fullmatch, names)
     return ((m[0], m.lastgroup, m[m.lastgroup]) for m in matches if m and m.lastgroup in kinds)
 
 
@@ -708,8 +708,9 @@ def survey(
     listing = tree.listing()
     files = caption_files(tree, listing, captions)
     findings = [*listing.findings, *_name_findings(listing.sizes)]
-    findings += [Finding("file_unexpected", name) for name in listing.sizes if not _LAYOUT.fullmatch(name)]
-    meshes = {name: listing.sizes[name] for name, _, _ in sorted(_of_kind(listing, "mesh"))}
+    unexpected = (name for name in listing.sizes if not _LAYOUT.fullmatch(name))
+    findings += [Finding("file_unexpected", name) for name in sorted(unexpected)]
+    meshes = {name: listing.sizes[name] for name, _, _ in sorted(_of_kind(listing.sizes, "mesh"))}
     later = _later_categories(tree, listing)
     findings += [Finding("category_unknown", f"images/{name}", None, _of_later(name)) for name in later]
     categories = (*CATEGORIES, *later)
@@ -742,7 +743,7 @@ _MOST_LATER_CATEGORIES = 1000
 
 def _later_categories(tree: RawTree, listing: Listing) -> list[str]:
     """Categories that the release has and this code does not know, sorted: those with a list or a mesh."""
-    found = _of_kind(listing, *SPLITS, "mesh")
+    found = _of_kind(listing.sizes, *SPLITS, "mesh")
     named = {category for name, kind, category in found if kind == "mesh" or listing.sizes[name]}
     later = sorted(name for name in named - CATEGORY_IDS.keys() if _is_plain_name(name))
     if len(later) > _MOST_LATER_CATEGORIES:
@@ -813,7 +814,7 @@ _LISTS_AT_ONCE = 100
 def _read_lists(tree: RawTree, listing: Listing, findings: list[Finding]) -> tuple[list[Entry], list[Entry]]:
     """Entries to read, and entries left out, as the lists name them."""
     ids: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
-    lists = sorted(_of_kind(listing, *SPLITS))
+    lists = sorted(_of_kind(listing.sizes, *SPLITS))
     for start in range(0, len(lists), _LISTS_AT_ONCE):
         batch = lists[start : start + _LISTS_AT_ONCE]
         near = tree.fetched({name: MAX_LIST_BYTES for name, _, _ in batch})
@@ -865,7 +866,7 @@ def _is_plain_name(stem: str) -> bool:
 
 def _unlisted(listing: Listing, listed: set[str]) -> list[Entry]:
     """Pictures and annotations that no list names."""
-    there = {image_id for _, _, image_id in _of_kind(listing, "picture", "annotation")}
+    there = {image_id for _, _, image_id in _of_kind(listing.sizes, "picture", "annotation")}
     return [Entry(image_id, "", reason="picture_unlisted") for image_id in sorted(there - listed)]
 
 
@@ -2739,10 +2740,7 @@ class RawTree:
         files: dict[str, tuple[int, str]] = {}
         for folder in TREE_FOLDERS:
             if self._is_local:
-                categories = {
-                    *CATEGORY_IDS,
-                    *(match[1] for name in files if (match := _LIST.fullmatch(name))),
-                }
+                categories = {*CATEGORY_IDS, *(category for _, _, category in _of_kind(files, *SPLITS))}
                 files.update(_scan_local_folder(f"{self._top}/{folder}", folder, categories))
                 continue
             for path, info in self._fs.find(f"{self._top}/{folder}", detail=True).items():
