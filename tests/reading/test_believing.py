@@ -216,7 +216,8 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize(
     "command", ["build RAW OUT --workers 1", "check RAW --workers 1", "check RAW --json --workers 1",
-                "annotate RAW --corrections FILE --report", "annotate RAW --corrections FILE --report --json"],
+                "annotate RAW --corrections FILE --report",
+                "annotate RAW --corrections FILE --report --json"],
 )  # fmt: skip
 def test_the_annotator_is_in_nothing_that_is_printed(command: str, signed: str, tmp_path: Path) -> None:
     places = {"RAW": str(signed), "OUT": str(tmp_path / "out"), "FILE": str(tmp_path / "fixes.jsonl")}
