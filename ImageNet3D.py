@@ -2260,8 +2260,8 @@ _CaptionRecord = tuple[list[Any], list[Any]]
 
 def _caption_records(content: Any, names: _CaptionNames) -> Iterator[_CaptionRecord]:
     """The records of a file, in whatever form."""
-    if isinstance(content, dict):
-        content = _rows_of(content, names) or content
+    if isinstance(content, dict) and isinstance(content.get("caption"), str):
+        content = [content]  # JSON lines of one line
     for item in content if isinstance(content, list) else [content]:
         if isinstance(item, dict) and (item is content or len(item) == 1):
             yield from _captions_by_key(item, names)
@@ -2270,18 +2270,6 @@ def _caption_records(content: Any, names: _CaptionNames) -> Iterator[_CaptionRec
         else:
             values = item if isinstance(item, list) else [item]
             yield values, values
-
-
-def _rows_of(content: dict[str, Any], names: _CaptionNames) -> list[dict[str, Any]]:
-    """Records of what is one alone, as JSON lines of one line are, or columns of records; else none."""
-    columns = [value for value in content.values() if isinstance(value, list)]
-    is_table = len(columns) == len(content) and len({len(column) for column in columns}) == 1
-    rows = (
-        [dict(zip(content, row, strict=True)) for row in zip(*columns, strict=True)]
-        if is_table
-        else [content]
-    )
-    return rows if rows and names.is_record(rows[0]) else []
 
 
 def _captions_by_key(
@@ -2344,19 +2332,6 @@ class _CaptionNames:
         if any(self._OF_PICTURE.fullmatch(inner) or self.image(inner, [key]) for inner in values):
             return True
         return key not in self.categories and sum(map(self.categories.__contains__, values)) * 2 > len(values)
-
-    def is_record(self, values: Mapping[str, Any]) -> bool:
-        """Whether a dict is one record: it has names among its values, and not among its keys."""
-        parts = [
-            part for value in values.values() for part in (value if isinstance(value, list) else [value])
-        ]
-        if len(values) < 2 or any(isinstance(part, dict) for part in parts):
-            return False
-        texts = [value for value in values.values() if isinstance(value, str)]
-        if "caption" in values:
-            return any(text in self.categories or self._names_picture(text) for text in texts)
-        by_key = any(key in self.categories or self._names_picture(key) for key in values)
-        return not by_key and any(map(self._names_picture, texts))
 
     def _names_picture(self, text: str) -> bool:
         return bool(self._OF_PICTURE.fullmatch(text) or self.image(text))

@@ -69,8 +69,6 @@ OF_PICTURES = {
     "paths of elsewhere": [
         {"file": f"/data/{key.partition('/')[2]}.JPEG", "text": text} for key, text in TEXTS.items()
     ],
-    "columns": {"image_id": list(TEXTS), "caption": list(TEXTS.values())},
-    "columns of any names": {"a": [1, 2, 3], "b": list(TEXTS.values()), "c": list(TEXTS)},
     "records in a dict": {"version": "1.0.0", "data": [{"i": key, "t": text} for key, text in TEXTS.items()]},
     "lines": lines([{"image": key, "caption": text} for key, text in TEXTS.items()]),
     "lines of pairs": lines([{key: text} for key, text in TEXTS.items()]),
