@@ -55,11 +55,18 @@ class Network(nn.Module):
         Args:
             options: `model`, `weights` and `size` of `recipe_options`.
             outputs: how many numbers it gives; 0 for the features before the last layer.
+
+        Raises:
+            SystemExit: there is no such file of weights.
         """
         super().__init__()
         known = timm.get_pretrained_cfg(options.model)
         kind = {"img_size": options.size} if known and known.fixed_input_size else {}
         if options.weights not in (None, "pretrained"):
+            if not Path(options.weights).is_file():
+                raise SystemExit(
+                    f"--weights {options.weights}: no such file; give one, or 'pretrained' for timm's"
+                )
             kind["pretrained_cfg_overlay"] = {"file": options.weights}
         pretrained = options.weights is not None
         self.model = timm.create_model(options.model, pretrained=pretrained, num_classes=outputs, **kind)

@@ -139,7 +139,7 @@ class Changes:
             ("only the old one has", self.tables_gone),
         ):
             if tables:
-                yield f"{word} {', '.join(tables)}, which is not compared"
+                yield f"{word} {', '.join(tables)}; what has no other side is not compared"
         for table in self.not_compared:
             yield f"{table} has other files than before, and is not compared: it follows from pose"
 

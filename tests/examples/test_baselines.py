@@ -290,6 +290,13 @@ class TestRefusals:
             with pytest.raises(SystemExit, match="no object of a known category: leave out --train-on known"):
                 run(command("pose", tmp_path, tmp_path / "run", "--train-on", "known"), tmp_path)
 
+    def test_weights_that_are_not_there(self, torch) -> None:
+        from networks import Network, recipe_options
+
+        chosen = options(recipe_options, "--model", "test_resnet", "--weights", "nowhere.pth")
+        with pytest.raises(SystemExit, match=r"--weights nowhere\.pth: no such file; give one"):
+            Network(chosen, 0)
+
     @pytest.mark.parametrize("layer", [5, 1000, -6])
     def test_a_layer_that_is_none(self, torch, layer: int) -> None:
         from networks import Network, recipe_options
