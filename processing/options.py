@@ -178,8 +178,8 @@ corrections = click.option(
 
 def a_repository(_: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
     """A name on the Hub, with its owner."""
-    if name is None:
-        return None
+    if name is None or not name.strip():  # which `_refuse_empty` names as it was typed
+        return name
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
