@@ -40,6 +40,7 @@ def test_a_shard_that_may_not_be_read(raw: Path, tmp_path: Path) -> None:
     shard.chmod(0)
     predictions = tmp_path / "predictions.csv"
     predictions.write_text("image_id,object_index,azimuth,elevation,theta\nbed/v,0,0,0,0\n")
+    (tmp_path / "file").touch()
     for said in told(
         ["verify", out, "--workers", "1"],
         ["preview", out, tmp_path / "page.html"],
