@@ -2344,8 +2344,9 @@ class _CaptionNames:
         of_pictures = [text for text in could_name if self._OF_PICTURE.fullmatch(text)]
         own = (list(images) or of_pictures or categories)[:1]
         texts = [value for value in texts if isinstance(value, str)]
-        of_files = {text for text in texts if self._OF_FILE.fullmatch(text) or self.image(text, categories)}
-        rest = [text for text in texts if text not in of_files.union(own)]
+        rest = [text for text in texts if text not in own]
+        if len(texts) > 1:  # beside others what names a picture is no caption
+            rest = [t for t in rest if not self._OF_FILE.fullmatch(t) and not self.image(t, categories)]
         rest = [text for text in rest if text not in categories] or rest  # "bed" may be what a bed's says
         shortest = min(could_name or texts, key=len, default="")
         if not rest or not all(map(is_unicode, (*own, *rest))):
