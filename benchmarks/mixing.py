@@ -1,9 +1,10 @@
 """How well a training job's batches mix the categories, against a perfect shuffle.
 
 A release of realistic size is planned by the real planner, and its train split written with nothing in it
-but names and one pixel, in the very shards and row groups of the plan; `benchmarks.streaming` streams it by
-the lines that README and docs print. A figure is the entropy of the categories in windows of 256 successive
-samples over that of a perfect shuffle of rows, which sends the objects of a picture all over the epoch.
+but names, categories and one pixel, in the very shards and row groups of the plan; `benchmarks.streaming`
+streams it by the lines that README and docs print. A figure is the entropy of the categories in windows of
+256 successive samples over that of a perfect shuffle of rows, which sends the objects of a picture all over
+the epoch.
 """
 
 import io
@@ -16,7 +17,7 @@ import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ImageNet3D import CATEGORIES, Entry, Release, Survey, in_order
+from ImageNet3D import CATEGORIES, CATEGORY_IDS, Entry, Release, Survey, in_order
 from processing.build import DEFAULT_SHARD_SIZE
 from processing.build.plan import Shard, parsed_size, plan_shards
 
@@ -30,7 +31,13 @@ PICTURE_BYTES = 111_000
 IMBALANCE = 0.6  # standard deviation of the logarithm of a category's size
 TRAIN = 0.5  # of the pictures; fewer shards mix worse, so this is on the safe side
 
-FEATURES = datasets.Features({"image": datasets.Image(), "image_id": datasets.Value("string")})
+FEATURES = datasets.Features(
+    {
+        "image": datasets.Image(),
+        "image_id": datasets.Value("string"),
+        "category": datasets.ClassLabel(names=list(CATEGORIES)),
+    }
+)
 CARD = """---
 configs:
 - config_name: pose
@@ -77,16 +84,16 @@ def survey_of_realistic_size(scale: float = 1, seed: int = 0) -> tuple[Survey, d
 
 
 def write_names(shards: Iterable[Shard], objects: Mapping[str, int], folder: Path) -> None:
-    """Write shards with nothing in them but the image id of every object, and a pixel."""
+    """Write shards with nothing in them but the image id and category of every object, and a pixel."""
     PIL.Image.new("RGB", (1, 1)).save(pixel := io.BytesIO(), "JPEG")
     image = {"bytes": pixel.getvalue(), "path": None}
     for shard in shards:
         with pq.ParquetWriter(folder / f"{shard.name}.parquet", FEATURES.arrow_schema) as file:
             for group in shard.row_groups:
                 ids = [e.image_id for e in group for _ in range(objects[e.image_id])]
-                file.write_table(
-                    pa.table({"image": [image] * len(ids), "image_id": ids}, FEATURES.arrow_schema)
-                )
+                categories = [CATEGORY_IDS[image_id.partition("/")[0]] for image_id in ids]
+                rows = {"image": [image] * len(ids), "image_id": ids, "category": categories}
+                file.write_table(pa.table(rows, FEATURES.arrow_schema))
 
 
 def mixing(ids: Sequence[str]) -> float:
