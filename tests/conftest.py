@@ -79,9 +79,8 @@ def sample_folder(once: Once) -> Path:
 def built_real(real_zip: Path, once: Once) -> Path:
     """The real sample, built into several shards."""
     options = {"captions": str(SHARED), "workers": 1, "shard_size": "2MB"}
-    return (
-        once("of-real", lambda folder: build(str(real_zip), folder / "ImageNet3D", **options)) / "ImageNet3D"
-    )
+    made = once("of-real", lambda folder: build(str(real_zip), folder / "ImageNet3D", **options))
+    return made / "ImageNet3D"
 
 
 @pytest.fixture(scope="session")

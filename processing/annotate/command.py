@@ -76,8 +76,7 @@ def annotate(
         try:
             listening.bind((host, port))
         except OSError as error:
-            remedy = f"{host}, port {port}: {error.strerror}; name another --host or --port"
-            raise OSError(remedy) from error
+            raise OSError(f"{host}, port {port}: {error.strerror}; name another --host or --port") from error
         listening.listen()  # before the address is told: whoever opens it at once waits a little
         port = listening.getsockname()[1]
         app = Tool(queue, readings, token, review).app(_names(host, port))

@@ -36,8 +36,7 @@ from processing.preview.meshes import embedded
 
 MAX_BODY_BYTES = 2**16
 MAX_FACES = 20_000  # of a mesh as the page holds it
-_NO_REASON = {"set": "looked at again"}  # what is written where nobody gives a reason
-_NONE_GIVEN = "no reason given"
+_LOOKED, _NO_REASON = "looked at again", "no reason given"  # what is written where nobody says why
 
 
 class Guard:
@@ -180,7 +179,7 @@ class Tool:
                 "mine": None if mine is None else {**item.released, **mine.changes},
                 "added": item.is_added,
                 "left_out": mine is not None and mine.left_out,
-                "note": "" if mine is None or mine.why in (_NONE_GIVEN, *_NO_REASON.values()) else mine.why,
+                "note": "" if mine is None or mine.why in (_LOOKED, _NO_REASON) else mine.why,
             }
         )
 
@@ -279,7 +278,7 @@ class Tool:
             "operation": operation,
             **key,
             "who": who or None,
-            "why": why or _NO_REASON.get(operation, _NONE_GIVEN),
+            "why": why or (_LOOKED if operation == "set" else _NO_REASON),
         }
 
     def _append_pose(self, item: Item, said: dict[str, Any], values: Mapping[str, Any]) -> Response:

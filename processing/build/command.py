@@ -110,9 +110,7 @@ def build(
     folder, size = place(out), parsed_size(shard_size)
     options = {"configs": sorted(configs), "shard_size": size, "seed": seed}
     refuse_strangers(folder)
-    refuse_own_files(
-        folder, dict.fromkeys(corrections, "corrections") | ({previous: "a version"} if previous else {})
-    )
+    refuse_own_files(folder, [*corrections, *([previous] if previous else [])])
     earlier = None if previous is None else open_version(previous)
     _look_for_sources()
     if found := sorted(set("*?[") & set(str(folder))):

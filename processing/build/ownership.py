@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import fsspec
@@ -43,13 +43,13 @@ def refuse_strangers(folder: Place) -> None:
         )
 
 
-def refuse_own_files(folder: Place, given: Mapping[str, str]) -> None:
+def refuse_own_files(folder: Place, given: Iterable[str]) -> None:
     """Raise BuildError where a build is given what it would remove before it has read it.
 
     Args:
-        given: path or URL of a file or folder -> what it is, in words.
+        given: paths or URLs of files or folders.
     """
-    for path, what in given.items():
+    for path in given:
         fs, location = fsspec.core.url_to_fs(path)
         if isinstance(folder, Path):
             is_own = isinstance(fs, LocalFileSystem)
@@ -58,7 +58,7 @@ def refuse_own_files(folder: Place, given: Mapping[str, str]) -> None:
             is_own = f"{path.rstrip('/')}/".startswith(f"{folder}/")
         if is_own and fs.exists(location):
             raise BuildError(
-                f"{path}: {what} in the folder that is to be built, where a build removes what the last one "
+                f"{path}: lies in the folder that is to be built, where a build removes what the last one "
                 "made; copy it elsewhere and give that, or build into another folder"
             )
 

@@ -6,7 +6,6 @@ So both can be written for another repository at any time, without a look at the
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -180,17 +179,23 @@ def errata_of(corrections: Iterable[Correction]) -> Errata | None:
     ordered = sorted(corrections, key=lambda correction: correction.order)
     if not ordered:
         return None
-    state: dict[tuple[str, int], set[str]] = {}  # object -> the fields that differ, and _DONE
+    differing: dict[tuple[str, int], set[str]] = {}  # object -> fields that are another than the release's
+    added: set[tuple[str, int]] = set()
+    left_out: set[tuple[str, int]] = set()
     for correction in ordered:
-        done = state.setdefault((correction.image_id, correction.object_index), set())
-        done -= {"left out"} if correction.operation in ("leave_out", "take_back") else set(correction.new)
-        done |= {*_changed(correction), _DONE.get(correction.operation, "")} - {""}
-    others = set(_DONE.values())
-    counts = Counter(
-        what
-        for done in state.values()
-        for what in (done & others) | ({"corrected"} if done - others else set())
-    )
+        key = correction.image_id, correction.object_index
+        if correction.operation == "set":
+            fields = differing.setdefault(key, set())
+            fields -= set(correction.new)
+            fields |= set(_changed(correction))
+        elif correction.operation == "add":
+            added.add(key)
+        elif correction.operation == "leave_out":
+            left_out.add(key)
+        else:
+            left_out.discard(key)
+    corrected = sum(map(bool, differing.values()))
+    counts = {"corrected": corrected, "added": len(added), "left out": len(left_out)}
     told = [correction for correction in ordered if correction.operation != "set" or _changed(correction)]
     newest = tuple(
         Erratum(
@@ -202,7 +207,7 @@ def errata_of(corrections: Iterable[Correction]) -> Errata | None:
         )
         for correction in reversed(told[-_NEWEST:])
     )
-    return Errata({what: counts[what] for what in ("corrected", "added", "left out") if counts[what]}, newest)
+    return Errata({what: count for what, count in counts.items() if count}, newest)
 
 
 def _changed(correction: Correction) -> list[str]:
@@ -210,6 +215,4 @@ def _changed(correction: Correction) -> list[str]:
     return [name for name, old in correction.old.items() if correction.new[name] != old]
 
 
-# What a correction leaves an object as, and what it is called.
-_DONE = {"add": "added", "leave_out": "left out"}
 _WORDS = {"add": "added", "leave_out": "left out", "take_back": "not left out any more"}

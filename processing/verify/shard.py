@@ -68,11 +68,15 @@ def check_checksum(folder: Path, path: str, entry: Listed) -> Iterator[Problem]:
     if (found := digest(folder / path)) is None:
         return
     size, sha256 = found
-    keep = "; move what was added to a file of your own, for a build writes this one" * (path == CORRECTIONS)
+    detail = ""
     if size != entry.size:
-        yield Problem(path, "checksum_differs", f"{size:,} bytes, {entry.size:,} written{keep}")
+        detail = f"{size:,} bytes, {entry.size:,} written"
     elif sha256 != entry.sha256:
-        yield Problem(path, "checksum_differs", f"SHA-256 {sha256[:12]}…, {entry.sha256[:12]}… written{keep}")
+        detail = f"SHA-256 {sha256[:12]}…, {entry.sha256[:12]}… written"
+    if detail and path == CORRECTIONS:
+        detail += "; move what was added to a file of your own, for a build writes this one"
+    if detail:
+        yield Problem(path, "checksum_differs", detail)
 
 
 def unreadable(path: str, error: Exception) -> Problem:

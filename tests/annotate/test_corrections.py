@@ -469,6 +469,12 @@ def test_strict_takes_corrections_for_no_fault(tmp_path):
     file = written(tmp_path / "c", set_("px"))
     build(tree.path, tmp_path / "out", configs=["object_centric"], corrections=[file], strict=True, workers=1)
     assert (tmp_path / "out/README.md").exists()
+    # Somebody goes on with the published file, which the next build would write anew.
+    with (tmp_path / "out/corrections.jsonl").open("a") as published:
+        published.write("{}\n")
+    found = [p for p in verify(tmp_path / "out", workers=1) if p.code == "checksum_differs"]
+    assert [problem.file for problem in found] == ["corrections.jsonl"]
+    assert "to a file of your own" in found[0].what
     # Without them again: nothing of them is left.
     build(tree.path, tmp_path / "out", configs=["object_centric"], workers=1)
     assert not (tmp_path / "out/corrections.jsonl").exists()
